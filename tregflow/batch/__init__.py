@@ -1,0 +1,17 @@
+"""A folder of tubes to a results folder."""
+
+from tregflow.batch.plan import Plan, make_plan, make_tasks
+from tregflow.batch.run import Progress, RunResult, read_run, run_batch
+from tregflow.batch.tube import TubeTask, open_task
+
+__all__ = [
+    "Plan",
+    "Progress",
+    "RunResult",
+    "TubeTask",
+    "make_plan",
+    "make_tasks",
+    "open_task",
+    "read_run",
+    "run_batch",
+]

@@ -1,0 +1,279 @@
+"""Plotly figures from results: records and table rows in, figures out. No files, no state, nothing counted.
+
+Densities are the histograms binned while gating (all events of the parent), gates are the placed gates of the record,
+percentages come from the record's populations. Positions are in transformed space; ticks are labelled in scale values.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from tregflow.drawing import (
+    FONT,
+    GREY,
+    INK,
+    MARGIN,
+    PANEL_HEIGHT,
+    PANEL_WIDTH,
+    RED,
+    VIRIDIS,
+    axis_ticks,
+    axis_title,
+    column_titles,
+    density_top,
+    draft_mark,
+    endpoint_column,
+    format_percent,
+    gate_drawings,
+    label_place,
+    panel_titles,
+    visit_lines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tregflow.drawing import VisitLine, VisitPoint
+    from tregflow.record import AxisRecord, HistogramRecord, TubeRecord
+
+
+def gate_spec(record: TubeRecord, histogram: HistogramRecord, *, density: bool = True) -> dict[str, Any]:
+    """One panel as a plain Plotly specification (`data`, `layout`), every text escaped.
+
+    With `density=False` the heat map carries no cells: the report adds them in the browser from the packed counts.
+    """
+    spec: dict[str, Any] = {"data": [], "layout": _base_layout(PANEL_WIDTH, PANEL_HEIGHT)}
+    _add_panel(spec, record, histogram, number=1, domain=(0.0, 1.0), density=density)
+    title, line = panel_titles(record, histogram)
+    spec["layout"]["title"] = _title(title, line)
+    _add_mark(spec, draft_mark(record.template.status))
+    return spec
+
+
+def plot_gate(record: TubeRecord, histogram: HistogramRecord) -> go.Figure:
+    """Draw one panel: density of all events of the parent, and its gates as used.
+
+    Parameters
+    ----------
+    record
+        The tube.
+    histogram
+        One of `record.histograms`.
+    """
+    return go.Figure(gate_spec(record, histogram))
+
+
+def plot_path(record: TubeRecord) -> go.Figure:
+    """Draw all panels of a tube side by side, in gating order."""
+    n = max(len(record.histograms), 1)
+    spec: dict[str, Any] = {"data": [], "layout": _base_layout(PANEL_WIDTH * n, PANEL_HEIGHT + 30)}
+    spec["layout"]["margin"] = {**MARGIN, "t": MARGIN["t"] + 40}
+    gap = 0.0 if n == 1 else 0.2 / n
+    width = (1 - gap * (n - 1)) / n
+    for i, histogram in enumerate(record.histograms):
+        start = i * (width + gap)
+        _add_panel(spec, record, histogram, number=i + 1, domain=(start, min(start + width, 1.0)), density=True)
+        title, line = panel_titles(record, histogram)
+        text = f"<b>{_text(title)}</b><br><span style='font-size:10px;color:{GREY}'>{_text(line)}</span>"
+        place = {"x": start, "y": 1.0, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+        spec["layout"]["annotations"].append({**place, "text": text, "showarrow": False, "align": "left"})
+    spec["layout"]["title"] = _title(record.tube.tube, "")
+    _add_mark(spec, draft_mark(record.template.status))
+    return go.Figure(spec)
+
+
+def plot_visits(
+    rows: Sequence[Mapping[str, str]], *, titles: Mapping[str, str] | None = None, mark: str = ""
+) -> go.Figure:
+    """Draw the endpoint over the visits, a line a subject with its counting interval, and % of CD4+ beside it.
+
+    Parameters
+    ----------
+    rows
+        Rows of `endpoint.csv` as text.
+    titles
+        Column -> axis title; without it the title is made from the row's numerator and denominator.
+    mark
+        `DRAFT` or the like, written on the figure.
+    """
+    return go.Figure(visits_spec(rows, titles=titles, mark=mark))
+
+
+def visits_spec(
+    rows: Sequence[Mapping[str, str]], *, titles: Mapping[str, str] | None = None, mark: str = ""
+) -> dict[str, Any]:
+    """`plot_visits` as a plain Plotly specification."""
+    names = column_titles(rows) | dict(titles or {})
+    spec: dict[str, Any] = {"data": [], "layout": _base_layout(1000, 400)}
+    layout = spec["layout"]
+    layout.update(showlegend=True, width=None, autosize=True, margin={"l": 64, "r": 16, "t": 44, "b": 44})
+    layout["legend"] = {"title": {"text": "Subject"}, "itemsizing": "constant"}
+    for number, (column, domain) in enumerate(
+        ((endpoint_column(rows), (0.0, 0.46)), ("treg_pct_of_cd4", (0.56, 1.0))), 1
+    ):
+        visits, lines = visit_lines(rows, column)
+        tag = "" if number == 1 else str(number)
+        spec["data"] += [
+            _line_trace(line, i, len(lines), visits, tag, first=number == 1) for i, line in enumerate(lines)
+        ]
+        layout[f"xaxis{tag}"] = _frame(domain) | {
+            "anchor": f"y{tag}", "tickvals": list(range(len(visits))), "ticktext": [_text(v) for v in visits],
+            "range": [-0.5, max(len(visits), 1) - 0.5], "title": {"text": "Visit"},
+        }  # fmt: skip
+        layout[f"yaxis{tag}"] = _frame((0.0, 1.0)) | {
+            "anchor": f"x{tag}", "rangemode": "tozero", "title": {"text": _text(names[column])},
+            "gridcolor": "#e8ecf0", "showgrid": True,
+        }  # fmt: skip
+    _add_mark(spec, mark)
+    return spec
+
+
+# --- specification parts ---------------------------------------------------------------------------------------------
+
+
+def _add_panel(
+    spec: dict[str, Any],
+    record: TubeRecord,
+    histogram: HistogramRecord,
+    *,
+    number: int,
+    domain: tuple[float, float],
+    density: bool,
+) -> None:
+    """Add a panel's density, axes and gates to a specification."""
+    tag = "" if number == 1 else str(number)
+    layout = spec["layout"]
+    spec["data"].append(_density_trace(histogram, tag, density=density))
+    layout[f"xaxis{tag}"] = _axis(histogram.x, domain) | {"anchor": f"y{tag}"}
+    if histogram.y is None:
+        layout[f"yaxis{tag}"] = _frame((0.0, 1.0)) | {
+            "anchor": f"x{tag}", "rangemode": "tozero", "title": {"text": "Events per bin", "standoff": 4},
+        }  # fmt: skip
+    else:
+        layout[f"yaxis{tag}"] = _axis(histogram.y, (0.0, 1.0)) | {"anchor": f"x{tag}"}
+    refs = {"xref": f"x{tag}", "yref": f"y{tag}" + (" domain" if histogram.y is None else "")}
+    for drawing in gate_drawings(record, histogram):
+        if drawing.outline:
+            path = "M" + "L".join(f"{x:.6g},{y:.6g}" for x, y in drawing.outline) + "Z"
+            colour = RED if drawing.fallback else INK
+            line = {"color": colour, "width": 1, "dash": "4px,3px"} if drawing.part else {"color": colour, "width": 1.8}
+            layout["shapes"] += [
+                {"type": "path", "path": path, **refs, "line": {"color": "rgba(255,255,255,.85)", "width": 4}},
+                {"type": "path", "path": path, **refs, "line": line},
+            ]
+        if drawing.outline and not drawing.part:
+            x, y, above = label_place(drawing.outline, histogram)
+            layout["annotations"].append(
+                {
+                    **refs, "x": x, "y": y, "yanchor": "bottom" if above else "top", "showarrow": False,
+                    "text": f"<b>{_text(drawing.label)}</b>", "font": {"size": 11, "color": colour},
+                    "bgcolor": "rgba(255,255,255,.82)", "borderpad": 1,
+                }
+            )  # fmt: skip
+
+
+def _density_trace(histogram: HistogramRecord, tag: str, *, density: bool) -> dict[str, Any]:
+    """Heat map (log10 of the count, empty bins blank) or, in one dimension, the stepped outline."""
+    x, y = histogram.x, histogram.y
+    dx = (x.high - x.low) / x.bins
+    trace: dict[str, Any] = {"xaxis": f"x{tag}", "yaxis": f"y{tag}", "x0": x.low + dx / 2, "dx": dx, "name": ""}
+    if y is None:
+        trace |= {"type": "scatter", "mode": "lines", "fill": "tozeroy", "fillcolor": "rgba(33,144,141,.35)"}
+        trace |= {"line": {"shape": "hvh", "width": 1.2, "color": "rgb(44,113,142)"}}
+        return trace | {"hovertemplate": "%{y:,} events"} | ({"y": histogram.array()} if density else {})
+    dy = (y.high - y.low) / y.bins
+    scale = [[i / (len(VIRIDIS) - 1), "rgb({},{},{})".format(*c)] for i, c in enumerate(VIRIDIS)]
+    trace |= {"type": "heatmap", "y0": y.low + dy / 2, "dy": dy, "zmin": 0, "colorscale": scale, "showscale": False}
+    trace |= {"hovertemplate": "%{customdata:,} events in this bin", "hoverongaps": False}
+    if density:
+        counts = histogram.array().T
+        with np.errstate(divide="ignore"):
+            levels = np.where(counts > 0, np.log10(counts), np.nan).astype(np.float32)
+        trace |= {"z": levels, "customdata": counts, "zmax": density_top(int(counts.max(initial=0)))}
+    return trace
+
+
+def _line_trace(
+    line: VisitLine, index: int, n_lines: int, visits: Sequence[str], tag: str, *, first: bool
+) -> dict[str, Any]:
+    """One subject's line; subjects stand a little apart, so that their intervals do not cover each other."""
+    shift = 0.0 if n_lines < 2 else 0.3 * (index / (n_lines - 1) - 0.5)
+    name = line.subject if line.replicate in ("", "1") else f"{line.subject}, replicate {line.replicate}"
+    values = [p.value for p in line.points]
+    open_marks = [line.symbol if p.status == "ok" else f"{line.symbol}-open" for p in line.points]
+    hover = [_hover(p, visits) for p in line.points]
+    trace: dict[str, Any] = {
+        "type": "scatter", "mode": "lines+markers", "name": _text(name), "legendgroup": _text(name),
+        "showlegend": first, "x": [p.x + shift for p in line.points], "y": values, "text": hover,
+        "hovertemplate": "%{text}", "xaxis": f"x{tag}", "yaxis": f"y{tag}",
+        "line": {"color": line.colour, "width": 2}, "marker": {"symbol": open_marks, "size": 8, "color": line.colour},
+    }  # fmt: skip
+    if any(p.low is not None for p in line.points):
+        up = [(p.high if p.high is not None else p.value) - p.value for p in line.points]
+        down = [p.value - (p.low if p.low is not None else p.value) for p in line.points]
+        trace["error_y"] = {"type": "data", "array": up, "arrayminus": down, "thickness": 1.3, "width": 3}
+    return trace
+
+
+def _hover(point: VisitPoint, visits: Sequence[str]) -> str:
+    text = f"{visits[point.x]}: {format_percent(point.value)} %"
+    if point.low is not None and point.high is not None:
+        text += f" ({format_percent(point.low)}–{format_percent(point.high)})"
+    return _text(text if point.status == "ok" else f"{text}, {point.status}")
+
+
+def _base_layout(width: int, height: int) -> dict[str, Any]:
+    return {
+        "template": "none", "width": width, "height": height, "margin": dict(MARGIN), "showlegend": False,
+        "font": {"family": FONT, "size": 11, "color": INK}, "paper_bgcolor": "#fff", "plot_bgcolor": "#fff",
+        "shapes": [], "annotations": [], "hovermode": "closest", "dragmode": "zoom",
+    }  # fmt: skip
+
+
+def _frame(domain: tuple[float, float]) -> dict[str, Any]:
+    """Shared by all axes: a closed thin frame, ticks outside, no grid."""
+    return {
+        "domain": list(domain), "showline": True, "mirror": True, "linewidth": 1, "linecolor": "#9aa5b1",
+        "ticks": "outside", "tickangle": 0, "ticklen": 4, "tickcolor": "#9aa5b1", "showgrid": False, "zeroline": False,
+    }  # fmt: skip
+
+
+def _axis(axis: AxisRecord, domain: tuple[float, float]) -> dict[str, Any]:
+    ticks = axis_ticks(axis)
+    return _frame(domain) | {
+        "range": [axis.low, axis.high], "tickvals": list(ticks.positions), "ticktext": list(ticks.labels),
+        "minor": {"tickmode": "array", "tickvals": list(ticks.minor), "ticks": "outside", "ticklen": 2},
+        "title": {"text": _text(axis_title(axis.dimension)), "standoff": 4, "font": {"size": 11}},
+        "tickfont": {"size": 10},
+    }  # fmt: skip
+
+
+def _title(title: str, line: str) -> dict[str, Any]:
+    text = f"<b>{_text(title)}</b>"
+    if line:
+        text += f"<br><span style='font-size:11px;color:{GREY}'>{_text(line)}</span>"
+    return {
+        "text": text,
+        "font": {"size": 13},
+        "x": 0.03,
+        "xref": "container",
+        "xanchor": "left",
+        "y": 0.97,
+        "yanchor": "top",
+    }
+
+
+def _add_mark(spec: dict[str, Any], mark: str) -> None:
+    if mark:
+        place = {"x": 1, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "bottom"}
+        style = {"showarrow": False, "font": {"size": 10, "color": RED}}
+        spec["layout"]["annotations"].append({**place, **style, "text": f"<b>{_text(mark)}</b>"})
+
+
+def _text(text: str) -> str:
+    """Text as Plotly shall print it: Plotly reads a few HTML tags and entities in its texts, so they are escaped."""
+    return html.escape(text, quote=False)

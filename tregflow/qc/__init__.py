@@ -1,0 +1,5 @@
+"""Quality checks: pure functions giving findings; every limit is in the template."""
+
+from tregflow.qc.tube import check_tube
+
+__all__ = ["check_tube"]

@@ -1,0 +1,293 @@
+"""What a run leaves behind: the record of a tube, content hashes, atomic files and the hash-chained ledger.
+
+`TubeRecord` is the unit of resume (`samples/<tube>.json`) and the only thing that tables, report and exports are made
+from. It holds counts, placed gates, findings and binned densities, never events.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from tregflow.errors import BatchError, Severity
+from tregflow.template.loading import canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+Status = Literal["ok", "review", "not_evaluable", "control"]
+GENESIS = "0" * 64
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TransformRecord(_Record):
+    """A Gating-ML transform: its kind and parameters (T, W, M, A as the kind has them)."""
+
+    kind: str
+    parameters: dict[str, float]
+
+
+class DimensionRecord(_Record):
+    """One axis of a gate or plot: the template's name for it and the channel it was found in."""
+
+    name: str
+    pnn: str
+    pns: str
+    compensated: bool
+    transform: TransformRecord | None
+
+
+class PlacementRecord(_Record):
+    """Where a rule put a gate and why.
+
+    `space` is the space of `raw_value` and `spread` (scale or transformed); the gate's own coordinates are always in
+    transformed space. `status` is `placed`, `shared` (the batch's frozen cut) or `fallback`.
+    """
+
+    rule: str
+    share: str
+    space: str
+    status: str
+    reference: str
+    n_reference: int
+    raw_value: tuple[float, ...]
+    spread: float | None
+    quality: dict[str, float]
+    message: str
+
+
+class GateRecord(_Record):
+    """A gate as used, in compensated and transformed space.
+
+    `geometry` by kind: rectangle `{minima, maxima}` (None = open), polygon `{vertices}`, ellipsoid `{mean, covariance,
+    distance_square}`, quadrant `{dividers, cells}`, boolean `{operator, operands, complements}`.
+    """
+
+    id: str
+    title: str
+    parent: str | None
+    kind: Literal["rectangle", "polygon", "ellipsoid", "quadrant", "boolean"]
+    dimensions: tuple[DimensionRecord, ...]
+    geometry: dict[str, Any]
+    placement: PlacementRecord | None
+
+
+class PopulationRecord(_Record):
+    """Events inside a gate and all its ancestors. `mfi`: median of compensated scale values by marker."""
+
+    id: str
+    title: str
+    parent: str | None
+    n_events: int
+    n_non_finite: int
+    mfi: dict[str, float | None]
+
+
+class AxisRecord(_Record):
+    """A histogram axis: `bins` equal bins from `low` to `high` in transformed space (scale values if no transform).
+
+    Events beyond an end are counted in the first or last bin.
+    """
+
+    dimension: DimensionRecord
+    low: float
+    high: float
+    bins: int
+
+
+class HistogramRecord(_Record):
+    """All events of `population`, binned for drawing `gates`; `y` is None for a one-dimensional histogram.
+
+    `counts` is base64 of zlib-compressed little-endian uint32, x-major: shape `(x.bins, y.bins)` or `(x.bins,)`.
+    """
+
+    population: str
+    gates: tuple[str, ...]
+    x: AxisRecord
+    y: AxisRecord | None
+    counts: str
+
+    def array(self) -> NDArray[np.uint32]:
+        """Counts per bin, shape `(x.bins, y.bins)`, or `(x.bins,)` without a y axis."""
+        flat = np.frombuffer(zlib.decompress(base64.b64decode(self.counts)), dtype="<u4")
+        return flat.reshape((self.x.bins,) if self.y is None else (self.x.bins, self.y.bins))
+
+
+def pack_counts(counts: NDArray[np.integer]) -> str:
+    """Histogram counts as text for `HistogramRecord.counts`."""
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(counts, dtype="<u4").tobytes(), 6)).decode("ascii")
+
+
+class FindingRecord(_Record):
+    """A `tregflow.errors.Finding` on disk."""
+
+    code: str
+    severity: Severity
+    message: str
+    tube: str
+    population: str
+    observed: str
+    limit: str
+    remedy: str
+
+
+class CompensationRecord(_Record):
+    """The one matrix that was applied, and once. `source` is `unmixed` where none was needed."""
+
+    source: str
+    sha256: str
+    condition_number: float | None
+    channels: tuple[str, ...]
+    matrix: tuple[tuple[float, ...], ...]
+
+
+class TemplateRef(_Record):
+    """Which template, exactly."""
+
+    id: str
+    version: str
+    sha256: str
+    status: str
+    title: str
+    numerator: str
+    denominator: str
+    also_of: tuple[str, ...]
+
+
+class TubeIdentity(_Record):
+    """The manifest row."""
+
+    tube: str
+    file: str
+    subject_id: str
+    visit: str
+    role: str
+    replicate: int
+    collected_at: str
+    batch_id: str
+    comment: str
+
+
+class TubeRecord(_Record):
+    """Everything that is known of one tube after a run."""
+
+    schema_version: Literal[1] = 1
+    tregflow_version: str
+    template: TemplateRef
+    tube: TubeIdentity
+    key: str
+    status: Status
+    file_sha256: str
+    n_events: int | None
+    acquisition: dict[str, str]
+    compensation: CompensationRecord | None
+    populations: tuple[PopulationRecord, ...]
+    gates: tuple[GateRecord, ...]
+    histograms: tuple[HistogramRecord, ...]
+    findings: tuple[FindingRecord, ...]
+
+    def count(self, population: str) -> int | None:
+        """Events in a population; None where the tube was not gated."""
+        return next((p.n_events for p in self.populations if p.id == population), None)
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 as lower-case hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes as lower-case hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a run killed half-way, sees the old content or the new, never a part."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def write_record(path: Path, record: TubeRecord) -> None:
+    """Write `samples/<tube>.json` atomically, with stable bytes."""
+    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, (text + "\n").encode())
+
+
+def read_record(path: Path) -> TubeRecord:
+    """Read a tube's record."""
+    return TubeRecord.model_validate_json(path.read_bytes())
+
+
+class Ledger:
+    """Append-only JSON lines; each carries the SHA-256 of the line before, so that an edit or a gap shows.
+
+    The hash of a line is taken over its bytes without the newline; the first line points to 64 zeros. Only the holder
+    of the results folder's lock may append.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._last = GENESIS
+        data = path.read_bytes() if path.exists() else b""
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole:
+            self._last = sha256_bytes(whole.splitlines()[-1])
+        if len(whole) < len(data):
+            # a line without its newline is a write that was killed before anyone was told that it was made
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+            self.append({"action": "ledger_repaired", "dropped_bytes": len(data) - len(whole)})
+
+    def append(self, entry: Mapping[str, Any]) -> str:
+        """Add one entry and return the hash of its line."""
+        line = canonical_json({**entry, "previous": self._last})
+        with self.path.open("ab") as file:
+            file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._last = sha256_bytes(line)
+        return self._last
+
+
+def verify_ledger(path: Path) -> int:
+    """Check a ledger's chain and return the number of entries; a break raises `LEDGER_BROKEN` with its line."""
+    expected = GENESIS
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            found = json.loads(line)["previous"]
+        except (ValueError, KeyError, TypeError):
+            found = "no readable hash"
+        if found != expected:
+            raise BatchError(
+                "LEDGER_BROKEN",
+                f"line {number} of {path.name} does not continue the line before it: "
+                f"expected previous = {expected[:12]}..., found {str(found)[:12]}....",
+                line=number,
+            )
+        expected = sha256_bytes(line)
+    return len(lines)

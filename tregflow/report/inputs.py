@@ -1,0 +1,103 @@
+"""The results folder as the report needs it: tube records, the endpoint table and the findings, checked."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from tregflow.errors import BatchError
+from tregflow.record import read_record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tregflow.record import TemplateRef, TubeRecord
+
+ENDPOINT_COLUMNS = (
+    "subject_id", "visit", "role", "replicate", "file", "file_sha256", "template_id", "template_version",
+    "template_sha256", "tregflow_version", "n_events", "numerator", "denominator", "n_numerator", "n_denominator",
+    "endpoint_pct", "endpoint_pct_count_low", "endpoint_pct_count_high", "treg_pct_of_lymphocytes", "n_cd4",
+    "treg_pct_of_cd4", "status", "finding_codes",
+)  # fmt: skip
+FINDING_COLUMNS = ("code", "severity", "tube", "population", "observed", "limit", "message", "remedy")
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What was read. Rows keep the table's text; `records` are sorted by tube name; all are of one template."""
+
+    records: tuple[TubeRecord, ...]
+    rows: tuple[dict[str, str], ...]
+    findings: tuple[dict[str, str], ...]
+    endpoint_csv: bytes
+
+    @property
+    def template(self) -> TemplateRef:
+        """The template of the run."""
+        return self.records[0].template
+
+
+def read_results(folder: Path) -> Results:
+    """Read and check what the report is made from.
+
+    Raises
+    ------
+    BatchError
+        `REPORT_INPUT_MISSING` (all missing files at once), `REPORT_INPUT_INVALID`.
+    """
+    endpoint, findings = folder / "endpoint.csv", folder / "findings.csv"
+    samples = sorted((folder / "samples").glob("*.json"))
+    missing = [p.name for p in (endpoint, findings) if not p.is_file()] + ([] if samples else ["samples/*.json"])
+    if missing:
+        raise BatchError(
+            "REPORT_INPUT_MISSING",
+            f"{folder.name} cannot be reported: expected endpoint.csv, findings.csv and samples/*.json; "
+            f"not found: {', '.join(missing)}.",
+            missing=missing,
+        )
+    records = tuple(_record(p) for p in samples)
+    templates = sorted({f"{r.template.id} {r.template.version} ({r.template.sha256[:12]})" for r in records})
+    if len(templates) > 1:
+        raise BatchError(
+            "REPORT_INPUT_INVALID",
+            f"samples/ of {folder.name} holds tubes of {len(templates)} templates: expected one, found "
+            f"{'; '.join(templates)}.",
+        )
+    rows = _table(endpoint, ENDPOINT_COLUMNS)
+    return Results(records, rows, _table(findings, FINDING_COLUMNS), endpoint.read_bytes())
+
+
+def _record(path: Path) -> TubeRecord:
+    try:
+        return read_record(path)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BatchError(
+            "REPORT_INPUT_INVALID",
+            f"samples/{path.name} is not a tube record: {place}: {first['msg']}.",
+            file=path.name,
+        ) from error
+
+
+def _table(path: Path, columns: tuple[str, ...]) -> tuple[dict[str, str], ...]:
+    """Rows of a CSV file as text; every column asked for must be there, and every row complete."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        absent = [c for c in columns if c not in (reader.fieldnames or ())]
+        if absent:
+            raise BatchError(
+                "REPORT_INPUT_INVALID", f"{path.name} lacks the columns {', '.join(absent)}.", file=path.name
+            )
+        rows = tuple(reader)
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise BatchError(
+                "REPORT_INPUT_INVALID",
+                f"row {number} of {path.name} does not have the {len(reader.fieldnames or ())} cells of the header.",
+                file=path.name,
+            )
+    return rows

@@ -1,0 +1,270 @@
+"""Reading a template file: TOML, schema version, strict model, then what only the whole template can show.
+
+All problems of a file are collected and reported in one error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from tregflow.errors import GateError, TemplateError
+from tregflow.template.model import (
+    SCHEMA_VERSION,
+    BooleanGate,
+    EllipsoidGate,
+    PolygonGate,
+    QuadrantGate,
+    RangeGate,
+    RectangleGate,
+    Template,
+    build_transform,
+    gate_dimensions,
+    gate_inputs,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from tregflow.template.model import Gate
+
+# Older schema -> the next; applied in memory, the file is never rewritten. Schema 1 is the first.
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+def parse_template(text: str, name: str) -> Template:
+    """Build a template from TOML text; `name` is used in messages.
+
+    Raises
+    ------
+    TemplateError
+        `TEMPLATE_SYNTAX` (not TOML), `TEMPLATE_SCHEMA_NEWER`, `TEMPLATE_INVALID` (every problem, with its place).
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TemplateError("TEMPLATE_SYNTAX", f"{name} is not valid TOML: {error}.", file=name) from None
+    schema = document.get("schema_version")
+    if isinstance(schema, int) and schema > SCHEMA_VERSION:
+        raise TemplateError(
+            "TEMPLATE_SCHEMA_NEWER",
+            f"{name} has schema_version {schema}; this tregflow reads up to {SCHEMA_VERSION}.",
+            file=name,
+        )
+    while isinstance(schema, int) and schema in MIGRATIONS:
+        document = MIGRATIONS[schema](document)
+        schema = document["schema_version"]
+    try:
+        # JSON mode, because strict Python mode refuses a list where the model has a tuple
+        template = Template.model_validate_json(json.dumps(document, default=str))
+    except ValidationError as error:
+        problems = [f"{_place(document, e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise _invalid(name, problems) from None
+    problems = list(_problems(template))
+    if problems:
+        raise _invalid(name, problems)
+    return template
+
+
+def load_template_file(path: Path) -> Template:
+    """Read a template file (UTF-8 TOML); errors as in `parse_template`, `TEMPLATE_UNREADABLE` if it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise TemplateError("TEMPLATE_UNREADABLE", f"{path.name} cannot be read: {reason}.", file=path.name) from None
+    return parse_template(text, path.name)
+
+
+def canonical_json(value: object) -> bytes:
+    """The one spelling of a value: sorted keys, no spaces, UTF-8; non-finite numbers are refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def template_sha256(template: Template) -> str:
+    """SHA-256 of the canonical content: independent of comments, key order and the spelling of numbers."""
+    return hashlib.sha256(canonical_json(template.model_dump(mode="json"))).hexdigest()
+
+
+def _invalid(name: str, problems: list[str]) -> TemplateError:
+    listing = "\n".join(f"  - {p}" for p in problems)
+    return TemplateError(
+        "TEMPLATE_INVALID", f"{name} has {len(problems)} problem(s):\n{listing}\n", file=name, problems=tuple(problems)
+    )
+
+
+def _place(document: dict[str, Any], location: tuple[int | str, ...]) -> str:
+    """`gates, 3 (cd4), range, min` instead of bare indices."""
+    words: list[str] = []
+    for depth, part in enumerate(location):
+        words.append(str(part))
+        if depth == 1 and location[0] == "gates" and isinstance(part, int):
+            gates = document.get("gates")
+            gate = gates[part] if isinstance(gates, list) and part < len(gates) else {}
+            if isinstance(gate, dict) and "id" in gate:
+                words[-1] += f" ({gate['id']})"
+    return ", ".join(words) or "template"
+
+
+def _problems(template: Template) -> Iterator[str]:
+    yield from _transform_problems(template)
+    ids = [gate.id for gate in template.gates]
+    for repeated in sorted({i for i in ids if ids.count(i) > 1}):
+        yield f"gates: id '{repeated}' is used {ids.count(repeated)} times"
+    known = set(ids)
+    for gate in template.gates:
+        yield from (f"gates, {gate.id}: {problem}" for problem in _gate_problems(gate, template, known))
+    if len(known) == len(ids) and all(name in known for gate in template.gates for name in gate_inputs(gate)):
+        stuck = sorted(known - {gate.id for gate in evaluation_order(template, complete=False)})
+        if stuck:
+            yield f"gates: {', '.join(stuck)} depend on each other in a circle"
+        else:
+            yield from _endpoint_problems(template, known)
+
+
+def _transform_problems(template: Template) -> Iterator[str]:
+    for name, spec in template.transforms.items():
+        if name != "default" and name not in template.panel:
+            yield f"transforms, {name}: not a dimension of the panel"
+        try:
+            build_transform(spec)
+        except GateError as error:
+            yield f"transforms, {name}: {error.message}"
+    spelled: dict[str, str] = {}
+    for marker, entry in template.panel.items():
+        for alias in entry.aliases:
+            folded = f"{alias.casefold()} {entry.feature}"
+            if spelled.setdefault(folded, marker) != marker:
+                yield f"panel, {marker}: alias '{alias}' also belongs to {spelled[folded]}"
+
+
+def _gate_problems(gate: Gate, template: Template, known: set[str]) -> Iterator[str]:
+    for name in gate_inputs(gate):
+        if name not in known:
+            yield f"'{name}' is not a gate"
+    against = gate.against if isinstance(gate, RangeGate) else None
+    for dimension in (*gate_dimensions(gate), *([against] if against else [])):
+        if dimension not in template.panel:
+            yield f"dimension '{dimension}' is not in the panel"
+        elif not template.panel[dimension].required:
+            yield f"dimension '{dimension}' is used by a gate and so must be required in the panel"
+    if len(set(gate_dimensions(gate))) != len(gate_dimensions(gate)):
+        yield "a dimension is named twice"
+    yield from _SHAPE_PROBLEMS[gate.kind](gate)
+
+
+def _range_problems(gate: RangeGate) -> Iterator[str]:
+    if gate.place is None:
+        if gate.min is None and gate.max is None:
+            yield "needs min, max or a placement rule"
+        elif gate.min is not None and gate.max is not None and gate.min >= gate.max:
+            yield f"min {gate.min} is not below max {gate.max}"
+        return
+    if gate.min is not None or gate.max is not None:
+        yield "has both fixed bounds and a placement rule (use place.template_value for the fall-back)"
+    if gate.place.otherwise == "template_value" and gate.place.template_value is None:
+        yield "place.otherwise is template_value but there is no place.template_value"
+    if gate.place.rule != "valley" and gate.place.reference is None:
+        yield f"place.rule {gate.place.rule} needs a reference population"
+    intervals = {"within": gate.place.within, "between": getattr(gate.place, "between", None)}
+    yield from (f"place.{name} is empty" for name, i in intervals.items() if i is not None and i[0] >= i[1])
+
+
+def _rectangle_problems(gate: RectangleGate) -> Iterator[str]:
+    for name in sorted({*gate.min, *gate.max} - set(gate.dimensions)):
+        yield f"bound for '{name}', which is not one of its dimensions"
+    for name in gate.dimensions:
+        if name not in gate.min and name not in gate.max:
+            yield f"dimension '{name}' has no bound"
+        elif name in gate.min and name in gate.max and gate.min[name] >= gate.max[name]:
+            yield f"min {gate.min[name]} is not below max {gate.max[name]} in '{name}'"
+
+
+def _polygon_problems(gate: PolygonGate) -> Iterator[str]:
+    if gate.place is None and len(gate.vertices) < 3:
+        yield f"a polygon needs at least 3 vertices or a placement rule, found {len(gate.vertices)}"
+    if gate.place is not None:
+        if gate.place.area[0] >= gate.place.area[1]:
+            yield "place.area is empty"
+        if gate.place.otherwise == "template_value" and len(gate.vertices) < 3:
+            yield "place.otherwise is template_value but there are no vertices to fall back on"
+        if gate.place.otherwise == "fail" and gate.vertices:
+            yield "has both vertices and a placement rule that never uses them"
+
+
+def _ellipsoid_problems(gate: EllipsoidGate) -> Iterator[str]:
+    n = len(gate.dimensions)
+    if len(gate.mean) != n or len(gate.covariance) != n or any(len(row) != n for row in gate.covariance):
+        yield f"mean and covariance must have {n} and {n} x {n} numbers"
+
+
+def _quadrant_problems(gate: QuadrantGate) -> Iterator[str]:
+    if not len(gate.dimensions) == len(gate.dividers) == len(gate.cells):
+        yield "dimensions, dividers and cells must have the same length"
+        return
+    for name, dividers, cell in zip(gate.dimensions, gate.dividers, gate.cells, strict=True):
+        if list(dividers) != sorted(set(dividers)) or not dividers:
+            yield f"dividers of '{name}' must increase"
+        if not -1 <= cell <= len(dividers):
+            yield f"cell {cell} of '{name}' is not one of its {len(dividers) + 1} intervals"
+
+
+def _boolean_problems(gate: BooleanGate) -> Iterator[str]:
+    if gate.operator == "not" and len(gate.operands) != 1:
+        yield f"'not' takes one operand, found {len(gate.operands)}"
+    if gate.operator != "not" and len(gate.operands) < 2:
+        yield f"'{gate.operator}' takes at least two operands, found {len(gate.operands)}"
+
+
+_SHAPE_PROBLEMS: dict[str, Callable[[Any], Iterator[str]]] = {
+    "range": _range_problems,
+    "rectangle": _rectangle_problems,
+    "polygon": _polygon_problems,
+    "ellipsoid": _ellipsoid_problems,
+    "quadrant": _quadrant_problems,
+    "boolean": _boolean_problems,
+}
+
+
+def _endpoint_problems(template: Template, known: set[str]) -> Iterator[str]:
+    endpoint = template.endpoint
+    named = (endpoint.numerator, endpoint.denominator, *endpoint.also_of)
+    missing = [name for name in named if name not in known]
+    yield from (f"endpoint: '{name}' is not a gate" for name in missing)
+    if not missing:
+        above = template.ancestors(endpoint.numerator)
+        for name in (endpoint.denominator, *endpoint.also_of):
+            if name not in above:
+                yield f"endpoint: '{endpoint.numerator}' does not lie inside '{name}', so it is no percentage of it"
+    for name in template.qc.pct_of_parent:
+        if name not in known:
+            yield f"qc.pct_of_parent: '{name}' is not a gate"
+        elif name == endpoint.numerator or endpoint.numerator in template.ancestors(name):
+            yield f"qc.pct_of_parent: '{name}' is the endpoint itself; limiting it would drop responders"
+    for marker in endpoint.mfi:
+        if marker not in template.panel or template.panel[marker].kind != "fluorescence":
+            yield f"endpoint.mfi: '{marker}' is not a fluorescence marker of the panel"
+    for entry in template.changelog:
+        if entry.version == template.version:
+            return
+    yield f"changelog: no entry for version {template.version}"
+
+
+def evaluation_order(template: Template, *, complete: bool = True) -> tuple[Gate, ...]:
+    """Gates ordered so that each comes after its parent, its reference and its operands; else in file order."""
+    placed: dict[str, Gate] = {}
+    waiting = list(template.gates)
+    while waiting:
+        ready = next((g for g in waiting if all(name in placed for name in gate_inputs(g))), None)
+        if ready is None:
+            if complete:
+                raise TemplateError("TEMPLATE_INVALID", f"the gates of {template.id} depend on each other in a circle.")
+            break
+        placed[ready.id] = ready
+        waiting.remove(ready)
+    return tuple(placed.values())
