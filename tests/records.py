@@ -214,7 +214,8 @@ def endpoint_row(record: TubeRecord, **changes: str) -> dict[str, str]:
         p, z = inside / whole, 1.96
         middle, half = p + z * z / (2 * whole), z * (p * (1 - p) / whole + z * z / (4 * whole * whole)) ** 0.5
         row |= {
-            "n_events": str(record.n_events), "n_numerator": str(inside), "n_denominator": str(whole), "n_cd4": str(cd4),
+            "n_events": str(record.n_events), "n_numerator": str(inside), "n_denominator": str(whole),
+            "n_cd4": str(cd4),
             "endpoint_pct": str(100 * p), "endpoint_pct_count_low": str(100 * (middle - half) / (1 + z * z / whole)),
             "endpoint_pct_count_high": str(100 * (middle + half) / (1 + z * z / whole)),
             "treg_pct_of_lymphocytes": str(100 * p) if template.denominator == "lymphocytes" else "",

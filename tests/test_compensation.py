@@ -17,6 +17,7 @@ from tregflow.compensation import (
     Spillover,
     check_not_compensated,
     require_channels,
+    resolve_spillover,
     spillover_from_csv,
     spillover_from_keywords,
 )
@@ -316,7 +317,7 @@ REAL = {  # file -> channels, and whether a coefficient is above 1
     ("flowkit_misc", "100715.fcs"): (13, True),
     ("flowsom_68983", "68983.fcs"): (11, False),
     ("diva_124500", "124500.fcs"): (8, False),
-    ("qc_peacoqc", "091.fcs"): (13, False),
+    ("qc_peacoqc", "091.fcs"): (13, True),
     ("comp_cytoexplorer", "Compensation", "Compensation-PE.fcs"): (11, False),
 }
 
@@ -367,3 +368,41 @@ def test_real_files_that_must_not_be_compensated_as_they_say(parts: tuple[str, .
     except CompensationError as error:
         found = [error.code]
     assert found == [code]
+
+
+# --- the choice of one source -----------------------------------------------------------------------------------------
+
+
+def resolve(
+    keywords: dict[str, str], sources: tuple[str, ...], csv_path: Path | None = None
+) -> tuple[str | None, list[str]]:
+    spillover, findings = resolve_spillover(
+        keywords, PNN, needed=["FITC-A", "PE-A"], sources=sources, csv=csv_path, file="a.fcs"
+    )
+    return (None if spillover is None else spillover.source), [finding.code for finding in findings]
+
+
+def test_the_source_that_the_template_names(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(CSV_TABLES["plain.csv"], encoding="utf-8")
+    carried = {"$SPILLOVER": THREE}
+    assert resolve(carried, ("file",)) == ("file:$SPILLOVER", [])
+    assert resolve(carried, ("manifest",), path) == ("csv:m.csv", [])
+    assert resolve({}, ("file", "manifest"), path) == ("csv:m.csv", ["COMPENSATION_ALTERNATIVE"])
+    assert resolve({}, ("unmixed",)) == (None, [])
+    assert resolve({"$SPILLOVER": "2,FITC-A,PE-A,1,0,0,1"}, ("unmixed",)) == (None, [])
+    # what the instrument subtracted is no matrix to apply; a template that says so may use the values as they are
+    assert resolve({"$DFC2TO3": "5"}, ("unmixed",)) == (None, ["COMPENSATION_ELECTRONIC"])
+
+
+def test_no_source_or_one_that_the_template_does_not_name(tmp_path: Path) -> None:
+    with pytest.raises(CompensationError, match=r"COMPENSATION_MISSING: a\.fcs"):
+        resolve({}, ("file", "manifest"))
+    with pytest.raises(CompensationError, match=r"COMPENSATION_NOT_ALLOWED: the manifest names m\.csv for a\.fcs"):
+        resolve({"$SPILLOVER": THREE}, ("file",), tmp_path / "m.csv")
+    with pytest.raises(CompensationError, match=r"COMPENSATION_NOT_ALLOWED: a\.fcs carries file:SPILL"):
+        resolve({"SPILL": THREE}, ("unmixed",))
+    with pytest.raises(CompensationError, match=r"COMPENSATION_TWICE"):
+        resolve({"$DFC2TO3": "5", "$DFC3TO2": "1"}, ("file",))
+    with pytest.raises(CompensationError, match=r"COMPENSATION_PARTIAL: .* PE-A"):
+        resolve({"SPILL": "2,FITC-A,APC Cy7-A,1,0.1,0,1"}, ("file",))

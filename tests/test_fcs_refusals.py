@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import tracemalloc
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fcs_bytes import fcs_bytes, parameters
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support import real_data
 
 from tregflow.errors import CODES, FcsError
@@ -62,7 +65,8 @@ REFUSED: list[tuple[str, str, bytes]] = [
     ("FCS_DATA_LENGTH", r"3 events of 64 bits \(24 bytes\)", made(tot=3)),
     ("FCS_DATA_LENGTH", "2 events of 64 bits", made(header=(0, 3), written=(0, 2), tail=b"0000")),
     ("FCS_DATA_LENGTH", "0 events", made(tot=0)),
-    ("FCS_DATA_LENGTH", "whole events of 64 bits", made(tot=None, version="FCS2.0", header=(0, 3), written=None, tail=b"00")),
+    ("FCS_DATA_LENGTH", "whole events of", made(tot=None, version="FCS2.0", header=(0, 2), written=None, tail=b"00")),
+    ("FCS_DATA_OVERLAPS", "overlaps HEADER or TEXT", made(header=(-4, -4), written=None)),
     ("FCS_OFFSETS_CONFLICT", "more than one place fits", made(header=(-4, -4), gap=b"    ")),
     ("FCS_OFFSETS_CONFLICT", "more than one place fits", made(header=(-4, -3), written=(0, 1), gap=b"    ", tail=b"0")),
     ("FCS_TRUNCATED", "ends at byte", made()[:-3]),
@@ -102,6 +106,9 @@ REPAIRED: list[tuple[list[str], bytes]] = [
     (["FCS_TEXT_END"], made(text_end=-1)),
     (["FCS_TEXT_UNTERMINATED"], made(extra=b"WHO|me")),
     (["FCS_TEXT_OFFSETS_MISSING"], made(written=None)),
+    (["FCS_MODE_MISSING"], made(drop=["$MODE"])),
+    ([], made(drop=["$MODE"], version="FCS3.2")),
+    ([], made(drop=["$P1E"])),
     (["FCS_TEXT_OFFSETS_UNREADABLE", "FCS_TEXT_OFFSETS_MISSING"], made(TWO | {"$BEGINDATA": "here"}, written=None)),
     (["FCS_KEYWORD_REPEATED"], made(extra=b"WHO|me|Who|you|")),
     (["FCS_NEXTDATA"], made(TWO | {"$NEXTDATA": "77"})),
@@ -112,6 +119,7 @@ REPAIRED: list[tuple[list[str], bytes]] = [
     (["FCS_DATA_OFF_BY_ONE"], made(header=(0, 1), written=None, tot=None, version="FCS2.0")),
     (["FCS_HEADER_TEXT_DIFFER"], made(header=(-3, 5), tail=b"00000000")),
     (["FCS_HEADER_TEXT_DIFFER"], made(written=(-50, 500))),
+    (["FCS_HEADER_TEXT_DIFFER"], made(header=(-5, -5))),  # would fit, but lies over TEXT
     (["FCS_HEADER_TEXT_DIFFER"], made(written=(0, 1))),
     (["FCS_HEADER_BLANK"], made(header=None)),
     (["FCS_TOT_DERIVED"], made(tot=None)),
@@ -147,7 +155,7 @@ def test_read_with_these_findings(expected: list[str], raw: bytes, tmp_path: Pat
 def test_every_code_has_its_test() -> None:
     ours = {code for code in CODES if code.startswith("FCS_")}
     elsewhere = {"FCS_OPEN", "FCS_DATASET", "FCS_WRITE"}  # below
-    by_integers = {"FCS_LOG_OFFSET_ZERO", "FCS_WIDTH_WORDS"}  # in the round trips
+    by_integers = {"FCS_LOG_OFFSET_ZERO", "FCS_WIDTH_WORDS", "FCS_PNE_MISSING"}  # in the round trips
     assert ours == {row[0] for row in REFUSED} | {code for row in REPAIRED for code in row[0]} | elsewhere | by_integers
 
 
@@ -159,6 +167,41 @@ def test_all_violations_are_said_at_once(tmp_path: Path) -> None:
     listed = [code for code, _ in caught.value.data["violations"]]  # type: ignore[attr-defined]
     assert listed == ["FCS_MODE", "FCS_KEYWORD_VALUE", "FCS_KEYWORD_VALUE", "FCS_RANGE", "FCS_KEYWORD_VALUE"]
     assert all(code in str(caught.value) for code in listed)
+
+
+SEEDS = [
+    made(TWO | {"$P2N": "Time", "$TIMESTEP": "0.1", "$BEGINSTEXT": "0", "$ENDSTEXT": "0"}, tail=b"00000000"),
+    made(parameters("*", "*"), b"1 2 3 4", datatype="A"),
+    made(parameters(10, 10, P1E="4,1"), b"\x01\x02\x03\x04\x05", datatype="I"),
+    made(parameters(24, 24), b"abcdef" * 2, datatype="I", byteord="4,3,2,1"),
+]
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(
+        st.tuples(
+            st.integers(0, 330),
+            st.integers(0, 3),
+            st.binary(max_size=3) | st.text("0123456789-,*| FDIA", max_size=3).map(str.encode),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+def test_no_damage_raises_anything_but_an_fcs_error(
+    tmp_path: Path, seed: bytes, damage: list[tuple[int, int, bytes]]
+) -> None:
+    for at, cut, put in damage:
+        seed = seed[:at] + put + seed[at + cut :]
+    path = tmp_path / "made.fcs"
+    path.write_bytes(seed)
+    with contextlib.suppress(FcsError):
+        file = read_fcs(path)
+        raw = file.raw()
+        scaled = file.rows(0, file.n_events, None, range(len(file.parameters)))
+        assert raw.shape == scaled.T.shape == (file.n_events, len(file.parameters))
 
 
 def test_no_such_file_and_no_such_data_set(tmp_path: Path) -> None:

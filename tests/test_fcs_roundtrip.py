@@ -103,6 +103,14 @@ def test_words_behind_an_odd_width(tmp_path: Path) -> None:
         assert [finding.code for finding in file.findings] == codes
 
 
+def test_integers_without_pne(tmp_path: Path) -> None:
+    keywords = {key: value for key, value in parameters(8).items() if key != "$P1E"}
+    for version, codes in (("FCS2.0", []), ("FCS3.0", ["FCS_PNE_MISSING"])):
+        file = read_fcs(put(tmp_path, fcs_bytes(b"\x05", keywords, tot=1, datatype="I", version=version)))
+        assert [finding.code for finding in file.findings] == codes
+        assert file.scale_values([0]).tolist() == [[5.0]]
+
+
 @pytest.mark.parametrize("delimited", [False, True])
 def test_ascii(tmp_path: Path, *, delimited: bool) -> None:
     rows = [[12, 345, 6], [0, 1, 9]]
@@ -234,19 +242,23 @@ def test_keywords_are_as_written_and_found_in_any_case() -> None:
     assert keywords.repeated == ("SAMPLE id",)
 
 
-def test_supplemental_text_and_analysis(tmp_path: Path) -> None:
+def with_segments(more: bytes, analysis: bytes) -> bytes:
+    """One event 2.5, supplemental TEXT, and ANALYSIS named by HEADER."""
     keywords = parameters(32) | {"$BEGINSTEXT": "0" * 8, "$ENDSTEXT": "0" * 8}
-    more, analysis = b"|EXTRA|1|$DATATYPE|I|", b"|G1|40.5|"
-    plain = fcs_bytes(struct.pack("<f", 2.5), keywords, tot=1)
-    begin = len(plain)
+    begin = len(fcs_bytes(struct.pack("<f", 2.5), keywords, tot=1))
     keywords |= {"$BEGINSTEXT": f"{begin:08d}", "$ENDSTEXT": f"{begin + len(more) - 1:08d}"}
     made = bytearray(fcs_bytes(struct.pack("<f", 2.5), keywords, tot=1, tail=more + analysis))
     made[42:58] = b"%8d%8d" % (begin + len(more), begin + len(more) + len(analysis) - 1)
-    made = bytearray(bytes(made).replace(b"$DATATYPE|I", b"WHATEVER||Z"))  # an empty value in supplemental TEXT
-    file = read_fcs(put(tmp_path, bytes(made)))
-    assert file.keywords["EXTRA"] == "1"
+    return bytes(made)
+
+
+def test_supplemental_text_and_analysis(tmp_path: Path) -> None:
+    file = read_fcs(put(tmp_path, with_segments(b"|EXTRA|1|$FIL|a.fcs|", b"|G1|40.5|")))
+    assert (file.keywords["extra"], file.keywords["$FIL"]) == ("1", "a.fcs")
     assert file.text.analysis["g1"] == "40.5"
     assert file.raw().tolist() == [[2.5]]
+    with pytest.raises(FcsError, match=r"FCS_KEYWORD_CONFLICT: made\.fcs: \$DATATYPE is written more than once"):
+        read_fcs(put(tmp_path, with_segments(b"|$DATATYPE|I|", b"||")))
 
 
 def test_several_data_sets(tmp_path: Path) -> None:

@@ -155,7 +155,9 @@ def test_ticks_stand_where_the_transform_puts_their_label(kind: str | None) -> N
     for position, label in zip(ticks.positions, ticks.labels, strict=True):
         sign = -1.0 if label.startswith("−") else 1.0
         word = label.lstrip("−")
-        if word.endswith("k"):
+        if word.endswith("M"):
+            value = 1e6 * float(word[:-1])
+        elif word.endswith("k"):
             value = 1000 * float(word[:-1])
         else:
             raised = word[:2] == "10" and len(word) > 2 and word[2:].translate(digits).isdigit()

@@ -36,12 +36,8 @@ Array = NDArray[np.float64]
 _KEYWORDS = ("$SPILLOVER", "SPILLOVER", "$SPILL", "SPILL")
 _DFC = re.compile(r"\$DFC(\d+)TO(\d+)")
 _PREFIX = "comp-"  # FlowJo, FlowKit and Diva name exported compensated channels so
-_NO_SPILLOVER = (
-    1e-5  # SpectroFlo writes the identity with one coefficient of 1e-6, so that readers take it for a matrix
-)
+_PLACEHOLDER = 1e-5  # SpectroFlo writes the identity with one coefficient of 1e-6, so that readers take it for a matrix
 _SINGULAR = 1e12  # above this condition number the inverse of float64 coefficients has fewer than four digits
-
-_PLACEHOLDER = 1e-5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +114,7 @@ class Spillover:
 
     @property
     def is_identity(self) -> bool:
-        """Whether it is the identity to within 1e-5: a placeholder. Cytek writes one 1e-6 beside the diagonal."""
+        """Whether it is the identity to within 1e-5: a placeholder, that compensates nothing."""
         return bool(np.abs(self.matrix - np.eye(len(self.channels))).max() <= _PLACEHOLDER)
 
     def compensate(self, raw: ArrayLike) -> Array:
@@ -199,8 +195,9 @@ def spillover_from_csv(path: Path, pnn: Sequence[str]) -> Spillover:
     Parameters
     ----------
     path
-        A header row of two or more channel names and one row per channel, its first cell optionally the row's name; separated by
-        commas, tabs, semicolons (then also with decimal commas) or spaces. Lines before the header are skipped.
+        A header row of two or more channel names and one row per channel, its first cell optionally the row's name;
+        separated by commas, tabs, semicolons (then also with decimal commas) or spaces. Lines before the header are
+        skipped.
     pnn
         `$PnN` of all parameters of the tube.
 
@@ -322,6 +319,76 @@ def require_channels(spillover: Spillover | None, needed: Sequence[str], *, file
     return spillover
 
 
+def resolve_spillover(
+    keywords: Mapping[str, str],
+    pnn: Sequence[str],
+    *,
+    needed: Sequence[str],
+    sources: Sequence[str],
+    csv: Path | None,
+    file: str,
+) -> tuple[Spillover | None, tuple[Finding, ...]]:
+    """Decide the one matrix of a tube, from the sources its template names, in their order.
+
+    Parameters
+    ----------
+    needed
+        `$PnN` of the fluorescence channels of the panel.
+    sources
+        `file`, `manifest` or `unmixed`; all but the first are declared alternatives, and their use is a finding.
+    csv
+        The matrix that the manifest names for the tube, or None.
+    file
+        Name of the tube's file, for messages.
+
+    Returns
+    -------
+    The matrix, None where nothing is to be applied (unmixed values), and findings.
+
+    Raises
+    ------
+    CompensationError
+        `COMPENSATION_MISSING` (no source gives one), `COMPENSATION_NOT_ALLOWED` (the manifest names a matrix that the
+        template does not ask for, or unmixed values carry one that the instrument has not applied), and those of the
+        readers and checks above.
+    """
+    if csv is not None and "manifest" not in sources:
+        raise CompensationError(
+            "COMPENSATION_NOT_ALLOWED",
+            f"the manifest names {csv.name} for {file}, but the template takes compensation from {sources[0]}.",
+            file=file,
+        )
+    for place, source in enumerate(sources):
+        found, findings = _from_source(source, keywords, pnn, csv, file)
+        if source != "unmixed" and found is None:
+            continue
+        if place:
+            message = f"{file} has no compensation from {sources[0]}; {source} was used instead."
+            findings = (*findings, Finding("COMPENSATION_ALTERNATIVE", "review", message))
+        if found is None:
+            return None, findings
+        return require_channels(found, needed, file=file), (*findings, *check_not_compensated(found, pnn))
+    return require_channels(None, needed, file=file), ()
+
+
+def _from_source(
+    source: str, keywords: Mapping[str, str], pnn: Sequence[str], csv: Path | None, file: str
+) -> tuple[Spillover | None, tuple[Finding, ...]]:
+    if source == "manifest":
+        return (None if csv is None else spillover_from_csv(csv, pnn)), ()
+    found, findings = spillover_from_keywords(keywords, pnn)
+    if source == "file":
+        return found, findings
+    if found is not None and not found.is_identity and not found.electronic:
+        raise CompensationError(
+            "COMPENSATION_NOT_ALLOWED",
+            f"{file} carries {found.source}, but the template says that its values are unmixed; expected no matrix, "
+            "or the identity.",
+            file=file,
+        )
+    return None, findings
+
+
 def _parse_spillover(source: str, text: str, pnn: Sequence[str]) -> tuple[Spillover, tuple[Finding, ...]]:
     """Read `n, names, coefficients`."""
     tokens = _tokens(text)
@@ -439,72 +506,3 @@ def _is_number(text: str) -> bool:
 
 def _squeeze(text: str) -> str:
     return "".join(text.split()).casefold()
-
-
-def resolve_spillover(
-    keywords: Mapping[str, str],
-    pnn: Sequence[str],
-    *,
-    needed: Sequence[str],
-    sources: Sequence[str],
-    csv: Path | None,
-    file: str,
-) -> tuple[Spillover | None, tuple[Finding, ...]]:
-    """Decide the one matrix of a tube, from the sources its template names, in their order.
-
-    Parameters
-    ----------
-    needed
-        `$PnN` of the fluorescence channels of the panel.
-    sources
-        `file`, `manifest` or `unmixed`; all but the first are declared alternatives, and their use is a finding.
-    csv
-        The matrix that the manifest names for the tube, or None.
-    file
-        Name of the tube's file, for messages.
-
-    Returns
-    -------
-    The matrix, None where nothing is to be applied (unmixed values), and findings.
-
-    Raises
-    ------
-    CompensationError
-        `COMPENSATION_MISSING` (no source gives one), `COMPENSATION_NOT_ALLOWED` (the manifest names a matrix that the
-        template does not ask for, or unmixed values carry one), and those of the readers and checks above.
-    """
-    if csv is not None and "manifest" not in sources:
-        raise CompensationError(
-            "COMPENSATION_NOT_ALLOWED",
-            f"the manifest names {csv.name} for {file}, but the template takes compensation from {sources[0]}.",
-            file=file,
-        )
-    for place, source in enumerate(sources):
-        found, findings = _from_source(source, keywords, pnn, csv, file)
-        if source != "unmixed" and found is None:
-            continue
-        if place:
-            message = f"{file} has no compensation from {sources[0]}; {source} was used instead."
-            findings = (*findings, Finding("COMPENSATION_ALTERNATIVE", "review", message))
-        if found is None:
-            return None, findings
-        return require_channels(found, needed, file=file), (*findings, *check_not_compensated(found, pnn))
-    return require_channels(None, needed, file=file), ()
-
-
-def _from_source(
-    source: str, keywords: Mapping[str, str], pnn: Sequence[str], csv: Path | None, file: str
-) -> tuple[Spillover | None, tuple[Finding, ...]]:
-    if source == "manifest":
-        return (None if csv is None else spillover_from_csv(csv, pnn)), ()
-    found, findings = spillover_from_keywords(keywords, pnn)
-    if source == "file":
-        return found, findings
-    if found is not None and np.abs(found.matrix - np.eye(len(found.channels))).max() > _NO_SPILLOVER:
-        raise CompensationError(
-            "COMPENSATION_NOT_ALLOWED",
-            f"{file} carries {found.source}, but the template says that its values are unmixed; expected no matrix, "
-            "or the identity.",
-            file=file,
-        )
-    return None, findings

@@ -347,6 +347,8 @@ def _ellipse(geometry: Mapping[str, Any], n: int = 72) -> list[list[float]]:
 
 
 def _plain_label(value: float) -> str:
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:g}M"
     return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:.4g}"
 
 

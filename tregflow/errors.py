@@ -99,6 +99,10 @@ CODES: dict[str, Code] = {
         "no stated place of DATA has the length that $TOT and the widths ask for",
         _EXPORT_AGAIN,
     ),
+    "FCS_DATA_OVERLAPS": Code(
+        "the stated place of DATA overlaps HEADER or TEXT",
+        _EXPORT_AGAIN,
+    ),
     "FCS_OFFSETS_CONFLICT": Code(
         "HEADER and TEXT give different places of DATA and both would fit",
         _EXPORT_AGAIN,
@@ -122,6 +126,14 @@ CODES: dict[str, Code] = {
     "FCS_LOG_APPLIED": Code(
         "$PnE is logarithmic, but flowCore notes that it already made the values linear; they were read as linear",
         "None is needed.",
+    ),
+    "FCS_MODE_MISSING": Code(
+        "$MODE is missing; DATA has the length of a list of events and was read as one",
+        "None is needed.",
+    ),
+    "FCS_PNE_MISSING": Code(
+        "$PnE of an integer parameter is missing, which FCS 3.0 and later require; it was read as linear",
+        "Check at the cytometer whether the channel was amplified logarithmically.",
     ),
     "FCS_WRITE": Code(
         "the events or keywords cannot be written as FCS",
@@ -293,7 +305,11 @@ CODES: dict[str, Code] = {
     ),
     "COMPENSATION_TWICE": Code(
         "a compensation would be applied to values that are compensated already",
-        "Export the tube uncompensated, or use a template with compensation source 'unmixed'.",
+        "Export the tube uncompensated.",
+    ),
+    "GATE_EXPORT": Code(
+        "a tree of gates cannot be written as Gating-ML",
+        "Correct the gate in a new version of the template; if the template is valid, report it.",
     ),
     "GATE_GEOMETRY": Code(
         "a gate that cannot exist: too few vertices, an empty range, a covariance that is not positive definite, ...",

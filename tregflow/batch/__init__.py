@@ -1,5 +1,6 @@
 """A folder of tubes to a results folder."""
 
+from tregflow.batch.check import TubeCheck, check_batch
 from tregflow.batch.plan import Plan, make_plan, make_tasks
 from tregflow.batch.run import Progress, RunResult, read_run, run_batch
 from tregflow.batch.tube import TubeTask, open_task
@@ -8,7 +9,9 @@ __all__ = [
     "Plan",
     "Progress",
     "RunResult",
+    "TubeCheck",
     "TubeTask",
+    "check_batch",
     "make_plan",
     "make_tasks",
     "open_task",

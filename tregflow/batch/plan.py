@@ -36,13 +36,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A batch that can start: its template, its tubes in manifest order, and findings about the batch as a whole."""
+    """A batch that can start: its template and its tubes in manifest order.
+
+    `marks` are findings that stand on every tube (a draft marks everything it makes), `findings` those about the batch
+    as a whole.
+    """
 
     batch: Path
     template: LoadedTemplate
     rows: tuple[ManifestRow, ...]
     names: tuple[str, ...]
     inferred: bool
+    marks: tuple[Finding, ...]
     findings: tuple[Finding, ...]
 
 
@@ -75,8 +80,8 @@ def make_plan(batch: Path, template: str | None = None, manifest: Path | None = 
         rows, inferred = _infer(batch, study, loaded), True
     if not rows:
         raise BatchError("BATCH_EMPTY", f"{batch.name} has no tubes.")
-    findings = (*_unlisted(batch, rows), *_template_findings(loaded, study))
-    return Plan(batch, loaded, rows, tube_names(rows), inferred, findings)
+    marks = _template_findings(loaded, study)
+    return Plan(batch, loaded, rows, tube_names(rows), inferred, marks, _unlisted(batch, rows))
 
 
 def make_tasks(plan: Plan, results: Path, jobs: int) -> tuple[TubeTask, ...]:
@@ -100,7 +105,7 @@ def make_tasks(plan: Plan, results: Path, jobs: int) -> tuple[TubeTask, ...]:
     hashes = {n: d for n, d in zip(plan.names, digests, strict=True) if isinstance(d, str)}
     _note_duplicates(plan, hashes, known)
     return tuple(
-        TubeTask(row, name, plan.batch, results, hashes.get(name, ""), plan.template, tuple(known[name]))
+        TubeTask(row, name, plan.batch, results, hashes.get(name, ""), plan.template, (*plan.marks, *known[name]))
         for row, name in zip(plan.rows, plan.names, strict=True)
     )
 

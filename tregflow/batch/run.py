@@ -25,9 +25,9 @@ from threadpoolctl import threadpool_limits
 from tregflow.batch.plan import Plan, make_tasks
 from tregflow.batch.tables import write_tables
 from tregflow.batch.tube import Outcome, TubeTask, crashed, place_tube, process_tube
-from tregflow.errors import BatchError, Finding, TregflowError
+from tregflow.errors import BatchError, Finding, PlacementError, TregflowError
 from tregflow.gating import needed_for
-from tregflow.placement import share_cut
+from tregflow.placement import Placement, share_cut
 from tregflow.record import Ledger, TubeRecord, read_record, sha256_bytes, sha256_file, write_atomic
 from tregflow.study import write_manifest
 from tregflow.template.loading import canonical_json
@@ -35,9 +35,7 @@ from tregflow.template.model import RangeGate
 from tregflow.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from tregflow.placement import Placement
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 log = logging.getLogger("tregflow")
 T = TypeVar("T")
@@ -193,14 +191,14 @@ def _workers(jobs: int) -> Iterator[_Workers]:
 def _with_shared_placements(tasks: Sequence[TubeTask], workers: _Workers) -> tuple[TubeTask, ...]:
     """Place and freeze the gates that a batch shares, each once the gates it depends on are frozen."""
     template = tasks[0].template.template
-    waiting = [g.id for g in template.gates if isinstance(g, RangeGate) and g.place and g.place.share == "batch"]
+    waiting = [g for g in template.gates if isinstance(g, RangeGate) and g.place and g.place.share == "batch"]
     current = {task.name: task for task in tasks}
-    while waiting:
-        ready = [gate for gate in waiting if not needed_for(template, [gate]) & set(waiting)]
-        placing = [
-            t for t in current.values() if not t.row.is_control and not any(f.severity == "fail" for f in t.known)
-        ]
-        placed = {task.name: found for task, found in workers.map(place_tube, placing, tuple(ready))}
+    placing = [t for t in tasks if not t.row.is_control and not any(f.severity == "fail" for f in t.known)]
+    while waiting and placing:
+        ids = {gate.id for gate in waiting}
+        ready = [gate for gate in waiting if not needed_for(template, [gate.id]) & ids]
+        now = [current[task.name] for task in placing]
+        placed = {task.name: found for task, found in workers.map(place_tube, now, tuple(g.id for g in ready))}
         for gate in ready:
             _freeze(gate, placing, placed, current)
         waiting = [gate for gate in waiting if gate not in ready]
@@ -208,42 +206,43 @@ def _with_shared_placements(tasks: Sequence[TubeTask], workers: _Workers) -> tup
 
 
 def _freeze(
-    gate: str,
+    gate: RangeGate,
     placing: Sequence[TubeTask],
-    placed: dict[str, dict[str, Placement] | TregflowError],
+    placed: Mapping[str, Mapping[str, Placement | TregflowError]],
     current: dict[str, TubeTask],
 ) -> None:
     """Give every tube of a batch the batch's cut of `gate`, and a finding to those that could not place it."""
-    template = placing[0].template.template if placing else None
     batches: dict[str, list[TubeTask]] = defaultdict(list)
     for task in placing:
         batches[task.row.batch_id].append(task)
     for batch, tubes in batches.items():
-        own: dict[str, Placement] = {}
+        found = {task.name: placed[task.name][gate.id] for task in tubes}
+        own = [p for p in found.values() if isinstance(p, Placement) and p.status == "placed"]
+        template = tubes[0].template.template
+        cut = share_cut(gate.place, own, template.transform(gate.dimensions[0])) if gate.place and own else None
         for task in tubes:
-            found = placed[task.name]
-            if not isinstance(found, TregflowError) and found[gate].status == "placed":
-                own[task.name] = found[gate]
-        gate_model = template.gate(gate) if template is not None else None
-        if template is None or not isinstance(gate_model, RangeGate) or gate_model.place is None:
-            continue
-        cut = share_cut(gate_model.place, list(own.values()), template.transform(gate_model.dimensions[0])) if own else None
-        for task in tubes:
-            now = current[task.name]
-            if cut is None:
-                message = f"{gate}: no tube of batch '{batch}' could place it."
-                found = placed[task.name]
-                if isinstance(found, TregflowError):
-                    message += f" This tube: {found.code}."
-                known = Finding("PLACEMENT_NO_SHARED", "fail", message, population=gate)
-                current[task.name] = replace(now, known=(*now.known, known))
-                continue
-            known = now.known
-            if task.name not in own:
-                found = placed[task.name]
-                why = f"{found.code}: {found.message}" if isinstance(found, TregflowError) else found[gate].message
-                known = (*known, Finding("PLACEMENT_NOT_OWN", "review", f"{gate}: {why}", population=gate))
-            current[task.name] = replace(now, known=known, frozen={**now.frozen, gate: cut})
+            now, mine = current[task.name], found[task.name]
+            frozen = now.frozen if cut is None else {**now.frozen, gate.id: cut}
+            known = (*now.known, *_not_own(gate.id, mine, batch, shared=cut is not None))
+            current[task.name] = replace(now, known=known, frozen=frozen)
+
+
+def _not_own(gate: str, placed: Placement | TregflowError, batch: str, *, shared: bool) -> Iterator[Finding]:
+    """What it means for a tube that it could not place a gate of its batch.
+
+    An error of another kind than placement (a truncated file, a missing marker) is left to the gating, which says it.
+    """
+    if isinstance(placed, Placement):
+        why = placed.message if placed.status != "placed" else ""
+    else:
+        why = f"{placed.code}: {placed.message}" if isinstance(placed, PlacementError) else ""
+    if not why:
+        return
+    if shared:
+        yield Finding("PLACEMENT_NOT_OWN", "review", f"{gate}: {why}", population=gate)
+    else:
+        message = f"{gate}: no tube of batch '{batch}' could place it. This tube: {why}"
+        yield Finding("PLACEMENT_NO_SHARED", "fail", message, population=gate)
 
 
 def _process(

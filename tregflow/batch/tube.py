@@ -91,20 +91,33 @@ def open_task(task: TubeTask) -> Tube:
     return open_tube(task.path, task.template.template, named=task.row.channels, csv=csv)
 
 
-def place_tube(task: TubeTask, wanted: Collection[str]) -> dict[str, Placement] | TregflowError:
-    """Place gates that the batch shares on this tube; the error that kept it from doing so is given back."""
+def place_tube(task: TubeTask, wanted: Collection[str]) -> dict[str, Placement | TregflowError]:
+    """Place gates that the batch shares on this tube; a gate that it could not place comes with the error."""
+    found: dict[str, Placement | TregflowError] = {}
+    waiting = list(wanted)
     try:
         tube = open_task(task)
-        return place_gates(
-            tube.sample,
-            task.template.template,
-            wanted,
-            channels=tube.channels,
-            spillover=tube.spillover,
-            frozen=task.frozen,
-        )
     except TregflowError as error:
-        return error
+        return dict.fromkeys(waiting, error)
+    while waiting:
+        try:
+            placed = place_gates(
+                tube.sample,
+                task.template.template,
+                waiting,
+                channels=tube.channels,
+                spillover=tube.spillover,
+                frozen=task.frozen,
+            )
+        except PlacementError as error:
+            gate = str(error.data.get("gate"))
+            failed = [gate] if gate in waiting else waiting  # an upstream gate keeps all of them from being placed
+            found.update(dict.fromkeys(failed, error))
+            waiting = [g for g in waiting if g not in failed]
+        else:
+            found.update(placed)
+            break
+    return found
 
 
 def process_tube(task: TubeTask) -> Outcome:

@@ -89,6 +89,9 @@ class FcsFile:
             holds them all.
         """
         start, stop, _ = slice(start, stop).indices(self.n_events)
+        matrix = self._matrix()
+        if matrix is not None and columns is None:
+            return matrix[start:stop].astype(matrix.dtype.newbyteorder("="))
         wanted = range(len(self.parameters)) if columns is None else columns
         kinds = [_native(self._layout.columns[column]) for column in wanted]
         out = np.empty((max(0, stop - start), len(kinds)), np.result_type(*kinds) if kinds else np.float64)
@@ -156,8 +159,9 @@ class FcsFile:
             for at, column in enumerate(columns):
                 values = self._column(column, start, stop)
                 out[at] = values if index is None else values[index]
-        for at, column in enumerate(columns):
-            self._scale(out[at], self.parameters[column])
+        with np.errstate(over="ignore"):  # values near the end of float64 become infinite, and so are in no gate
+            for at, column in enumerate(columns):
+                self._scale(out[at], self.parameters[column])
         return out
 
     def _scale(self, values: NDArray[np.float64], parameter: Parameter) -> None:

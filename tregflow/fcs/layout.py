@@ -11,6 +11,7 @@ from tregflow.fcs.model import Parameter, Problems
 if TYPE_CHECKING:
     from tregflow.fcs.keywords import Keywords
 
+_MOST_DECADES = 100  # far above any amplifier, far below where 10 to this power overflows
 _FLOAT_BITS = {"F": 32, "D": 64}
 
 
@@ -103,7 +104,7 @@ def _parameter(keywords: Keywords, n: int, default: str, version: str, problems:
             message = f"{name}DATATYPE must be I, F or D beside a $DATATYPE of I, F or D; found {datatype!r}"
             problems.violation("FCS_DATATYPE", f"{message} beside {default!r}")
             datatype = default
-    log_amp = _log_amp(keywords, name, datatype, problems, is_time=is_time)
+    log_amp = _log_amp(keywords, name, datatype, problems, version=version, is_time=is_time)
     return Parameter(
         index=n - 1,
         pnn=pnn,
@@ -151,10 +152,12 @@ def _range(keywords: Keywords, name: str, datatype: str, problems: Problems) -> 
 
 
 def _log_amp(
-    keywords: Keywords, name: str, datatype: str, problems: Problems, *, is_time: bool
+    keywords: Keywords, name: str, datatype: str, problems: Problems, *, version: str, is_time: bool
 ) -> tuple[float, float] | None:
     """Read `$PnE`. FCS 3.1: decades above 0 with an offset of 0 shall be read as an offset of 1."""
     text = keywords.text(f"{name}E")
+    if not text and datatype == "I" and version != "FCS2.0":
+        problems.finding("FCS_PNE_MISSING", f"{name}E is missing; the values are read as linear", "review")
     decades, offset = _amplification(text, name, problems)
     if decades == 0:
         return None
@@ -180,9 +183,10 @@ def _amplification(text: str, name: str, problems: Problems) -> tuple[float, flo
         decades, offset = (float(part) for part in text.split(",")) if text else (0.0, 0.0)
     except ValueError:
         decades = offset = math.nan
-    if 0 <= decades < math.inf and 0 <= offset < math.inf:
+    if 0 <= decades <= _MOST_DECADES and 0 <= offset < math.inf:
         return decades, offset
-    problems.violation("FCS_KEYWORD_VALUE", f"{name}E must be two numbers with a comma, not negative; found {text!r}")
+    message = f"{name}E must be two numbers with a comma, 0 to {_MOST_DECADES} decades and an offset, found {text!r}"
+    problems.violation("FCS_KEYWORD_VALUE", message)
     return 0.0, 0.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +17,8 @@ from tregflow.fcs.layout import read_layouts, read_parameters, whole
 from tregflow.fcs.model import FcsText, Problems
 from tregflow.fcs.segments import Data, locate, text_segment
 
-_LAYOUT_KEYWORDS = ("$BYTEORD", "$DATATYPE", "$MODE", "$PAR", "$TOT", "$TIMESTEP")
+# Keywords on which the events and their scale depend: two values of one of them are two readings of the file.
+_DECISIVE = re.compile(r"\$(BYTEORD|DATATYPE|MODE|PAR|TOT|TIMESTEP|BEGINDATA|ENDDATA|P\d+([BEGNR]|DATATYPE))")
 _SAMPLE = 4096  # bytes of DATA looked at for the marks of a text editor
 
 
@@ -56,8 +58,8 @@ def read_fcs(path: str | os.PathLike[str], *, dataset: int = 0) -> FcsFile:
     Raises
     ------
     FcsError
-        As `read_text`, and `FCS_DATA_MISSING`, `FCS_DATA_LENGTH`, `FCS_OFFSETS_CONFLICT`, `FCS_TRUNCATED`,
-        `FCS_REENCODED`, `FCS_ASCII`.
+        As `read_text`, and `FCS_DATA_MISSING`, `FCS_DATA_LENGTH`, `FCS_DATA_OVERLAPS`, `FCS_OFFSETS_CONFLICT`,
+        `FCS_TRUNCATED`, `FCS_REENCODED`, `FCS_ASCII`.
     """
     text, data, base = _open(Path(path), dataset, events=True)
     if data is None:
@@ -154,11 +156,13 @@ def _read_set(file: BinaryIO, path: Path, chosen: _Set, *, events: bool) -> tupl
     if header is None or parsed is None:
         raise problems.error()
     _note_text(file, chosen.base, header, parsed, problems)
-    keywords = _with_supplement(file, chosen, header, Keywords(parsed.pairs), problems)
+    keywords = Keywords([*parsed.pairs, *_supplement(file, chosen, header, parsed, problems)])
     _check_repeated(keywords, problems)
     analysis = _analysis(file, chosen, header, keywords, problems)
     mode = keywords.text("$MODE").upper()
-    if mode not in {"L", ""}:
+    if not mode and header.version != "FCS3.2":
+        problems.finding("FCS_MODE_MISSING", "$MODE is missing; DATA is read as a list of events")
+    elif mode not in {"L", ""}:
         problems.violation("FCS_MODE", f"$MODE must be L (list of events), found {mode!r}; histograms hold no events")
     parameters = read_parameters(keywords, header.version, problems)
     layouts = read_layouts(keywords, parameters, problems) if parameters else ()
@@ -195,37 +199,38 @@ def _note_text(file: BinaryIO, base: int, header: Header, parsed: ParsedText, pr
         shown = ", ".join(parsed.empty[:5])
         problems.finding("FCS_TEXT_EMPTY_VALUE", f"{len(parsed.empty)} keywords have an empty value ({shown})")
     if parsed.stray:
-        problems.finding("FCS_TEXT_END", f"TEXT ends one byte early: {parsed.stray!r} follows its last delimiter")
+        problems.finding("FCS_TEXT_END", f"the stated end of TEXT is one byte too high: {parsed.stray!r} follows")
     if parsed.unterminated and segment is not None:
         file.seek(base + segment.begin)
         delimiter = file.read(1)
         file.seek(base + segment.end + 1)
         if file.read(1) == delimiter:
-            problems.finding("FCS_TEXT_END", "TEXT ends one byte late: its last delimiter follows its stated end")
+            problems.finding("FCS_TEXT_END", "the stated end of TEXT is one byte too low: its last delimiter follows")
         else:
             last = parsed.pairs[-1][0]
             problems.finding("FCS_TEXT_UNTERMINATED", f"TEXT has no final delimiter; {last} may be cut", "review")
 
 
-def _with_supplement(file: BinaryIO, chosen: _Set, header: Header, keywords: Keywords, problems: Problems) -> Keywords:
-    """Add supplemental TEXT (FCS 3.0 and later). Keywords of the primary TEXT stand where both have one."""
-    segment = text_segment(keywords, "STEXT", problems)
+def _supplement(
+    file: BinaryIO, chosen: _Set, header: Header, parsed: ParsedText, problems: Problems
+) -> list[tuple[str, str]]:
+    """Read supplemental TEXT (FCS 3.0 and later)."""
+    segment = text_segment(Keywords(parsed.pairs), "STEXT", problems)
     primary = header.text
     if segment is None or primary is None:
-        return keywords
+        return []
     if segment.begin <= primary.end and primary.begin <= segment.end:
         message = f"supplemental TEXT ({segment}) overlaps TEXT ({primary}) and is not read again"
         problems.finding("FCS_STEXT_IGNORED", message)
-        return keywords
+        return []
     if segment.end >= chosen.size or segment.length < 2:
         problems.finding("FCS_STEXT_IGNORED", f"supplemental TEXT ({segment}) lies outside the data set", "review")
-        return keywords
-    parsed = parse_pairs(_bytes(file, chosen.base, segment))
-    if parsed.problem is not None:
-        message = f"supplemental TEXT ({segment}) cannot be read: {parsed.problem[1]}"
+        return []
+    more = parse_pairs(_bytes(file, chosen.base, segment))
+    if more.problem is not None:
+        message = f"supplemental TEXT ({segment}) cannot be read: {more.problem[1]}"
         problems.finding("FCS_STEXT_IGNORED", message, "review")
-        return keywords
-    return Keywords([*keywords.items(), *parsed.pairs])
+    return more.pairs
 
 
 def _analysis(file: BinaryIO, chosen: _Set, header: Header, keywords: Keywords, problems: Problems) -> Keywords:
@@ -244,9 +249,7 @@ def _analysis(file: BinaryIO, chosen: _Set, header: Header, keywords: Keywords, 
 
 def _check_repeated(keywords: Keywords, problems: Problems) -> None:
     for key in dict.fromkeys(keywords.repeated):
-        folded = key.strip().upper()
-        layout = folded in _LAYOUT_KEYWORDS or (folded.startswith("$P") and folded[2:-1].isdigit())
-        if layout:
+        if _DECISIVE.fullmatch(key.strip().upper()):
             message = f"{key} is written more than once with different values, and the events depend on it"
             problems.violation("FCS_KEYWORD_CONFLICT", message)
         else:
@@ -271,7 +274,7 @@ def _check_encoding(file: BinaryIO, chosen: _Set, data: Data, problems: Problems
     file.seek(chosen.base + data.begin)
     sample = file.read(min(data.length, _SAMPLE))
     count = sample.count("\ufffd".encode())
-    if count and all(letter != "A" for letter in (column.letter for column in data.layout.columns)):
+    if count and data.layout.kind in {"bytes", "bits"}:
         try:
             codecs.getincrementaldecoder("utf-8")().decode(sample)
         except UnicodeDecodeError:

@@ -3,7 +3,8 @@
 Every pair of offsets that is written somewhere is a witness. A witness fits if its length is what `$TOT` and the
 widths ask for, and nearly fits if its end is one byte too high or too low (the two usual slips: an exclusive end, and
 a count in place of an end). The events are read only if exactly one place is left; witnesses that fit outrank those
-that nearly fit. Nothing is moved otherwise, and no event count is made up.
+that nearly fit. A stated beginning is believed: where the length is one byte off, it is the end that is moved.
+Nothing is moved otherwise, and no event count is made up.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tregflow.fcs.header import Header, Segment, parse_offset
+from tregflow.fcs.header import LENGTH, Header, Segment, parse_offset
 
 if TYPE_CHECKING:
     from tregflow.fcs.keywords import Keywords
@@ -82,9 +83,14 @@ def locate(
         for repair, layout in layouts
         if (reading := _fit(source, segment, repair, layout, n_events)) is not None
     ]
-    chosen = _choose(readings, size)
+    clear = [reading for reading in readings if not _overlaps(reading.segment, header.text)]
+    chosen = _choose(clear, size)
+    if chosen is None and readings and not clear:
+        message = f"DATA ({readings[0].segment}) overlaps HEADER or TEXT ({header.text})"
+        problems.violation("FCS_DATA_OVERLAPS", message)
+    elif chosen is None:
+        _explain(witnesses, clear, problems, layout=layouts[0][1], n_events=n_events, size=size)
     if chosen is None:
-        _explain(witnesses, readings, problems, layout=layouts[0][1], n_events=n_events, size=size)
         return None
     _note(chosen, header, written, problems)
     return Data(chosen.segment.begin, chosen.segment.length, chosen.layout, chosen.n_events)
@@ -93,6 +99,8 @@ def locate(
 def _fit(source: str, declared: Segment, repair: str, layout: Layout, n_events: int | None) -> _Reading | None:
     for shift in (0, 1, -1):
         segment = Segment(declared.begin, declared.end - shift)
+        if segment.length < 1:
+            return None
         if layout.kind == "free":
             return _Reading(source, declared, segment, n_events, repair, layout)
         if n_events is not None:
@@ -104,6 +112,11 @@ def _fit(source: str, declared: Segment, repair: str, layout: Layout, n_events: 
     return None
 
 
+def _overlaps(data: Segment, text: Segment | None) -> bool:
+    """Tell whether DATA reaches into HEADER or TEXT; TEXT's last byte may be DATA's first, where its end slipped."""
+    return data.begin < LENGTH or (text is not None and data.begin < text.end and text.begin <= data.end)
+
+
 def _choose(readings: list[_Reading], size: int) -> _Reading | None:
     """Return the one place that fits inside the file; None where there is none, or more than one."""
     inside = [reading for reading in readings if reading.segment.end < size]
@@ -112,7 +125,7 @@ def _choose(readings: list[_Reading], size: int) -> _Reading | None:
         [reading for reading in inside if not reading.repair],
         inside,
     ):
-        places = {(reading.segment.begin, reading.n_events, reading.repair) for reading in rank}
+        places = {(reading.segment, reading.repair) for reading in rank}
         if len(places) == 1:
             return rank[0]
         if places:

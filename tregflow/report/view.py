@@ -38,7 +38,8 @@ def page(results: Results) -> dict[str, Any]:
     titles = _titles(results)
     column = endpoint_column(results.rows)
     tone, sentence = words.verdict(results.rows, column, titles[column])
-    table = [_row(r, column, tubes) for r in _sorted_rows(results.rows)]
+    visits = visit_order([r["visit"] for r in results.rows])
+    table = [_row(r, column, tubes, visits) for r in _sorted_rows(results.rows, visits)]
     charts = {column: titles[column], "treg_pct_of_cd4": titles["treg_pct_of_cd4"]}
     return {
         "mark": mark,
@@ -71,8 +72,7 @@ def _titles(results: Results) -> dict[str, str]:
     return column_titles(results.rows) | named
 
 
-def _sorted_rows(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    visits = visit_order([r["visit"] for r in rows])
+def _sorted_rows(rows: Sequence[dict[str, str]], visits: Sequence[str]) -> list[dict[str, str]]:
     return sorted(rows, key=lambda r: (_natural(r["subject_id"]), visits.index(r["visit"]), r["role"], r["replicate"]))
 
 
@@ -84,12 +84,13 @@ def _identity(row: dict[str, str]) -> tuple[str, ...]:
     return row["subject_id"], row["visit"], row["role"], row["replicate"], row["file"]
 
 
-def _row(row: dict[str, str], column: str, tubes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _row(row: dict[str, str], column: str, tubes: Sequence[dict[str, Any]], visits: Sequence[str]) -> dict[str, Any]:
     tube = next((t for t in tubes if t["identity"] == _identity(row)), None)
     low, high = row["endpoint_pct_count_low"], row["endpoint_pct_count_high"]
     return {
         "subject": row["subject_id"],
         "visit": row["visit"],
+        "visit_rank": visits.index(row["visit"]),
         "role": row["role"],
         "replicate": row["replicate"],
         "file": row["file"],
@@ -249,6 +250,6 @@ def _gate(record: TubeRecord, gate: GateRecord) -> dict[str, Any]:
         "percent": "" if percent is None else format_percent(percent),
         "non_finite": 0 if population is None else population.n_non_finite,
         "medians": [] if population is None else [(m, v) for m, v in population.mfi.items() if v is not None],
-        "placement": "" if placement is None else words.placement_words(record, placement),
+        "placement": "" if placement is None else words.placement_words(record, gate, placement),
         "fallback": placement is not None and placement.status == "fallback",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tregflow.drawing import axis_title, format_scale, gate_intervals, population_title, scale_value
+from tregflow.drawing import format_scale, gate_intervals, population_title, scale_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,21 +88,34 @@ def _interval(dimension: DimensionRecord, low: float | None, high: float | None)
     return start + ([] if high is None else [f"{name} < {_value(dimension, high)}"])
 
 
-def placement_words(record: TubeRecord, placement: PlacementRecord) -> str:
-    """How a rule put a gate where it is."""
-    cuts = joined([format_scale(v) if placement.space == "scale" else f"{v:.4f}" for v in placement.raw_value])
-    space = "scale value" if placement.space == "scale" else "transformed value"
+def placement_words(record: TubeRecord, gate: GateRecord, placement: PlacementRecord) -> str:
+    """How a rule put a gate where it is: rule, reference, evidence, cut, for whom, status."""
     text = f"Rule {placement.rule}"
     if placement.reference:
         text += f" on {population_title(record, placement.reference)} ({plural(placement.n_reference, 'event')})"
-    if cuts:
-        text += f", {space} {cuts}"
+    if placement.raw_value:
+        text += f", {_estimate(gate, placement)}"
     if placement.spread is not None:
-        text += f", spread {format_scale(placement.spread)}"
-    text += f", {SHARES.get(placement.share, placement.share)}; {STATUSES.get(placement.status, placement.status)}."
+        text += f", standard error {format_scale(placement.spread)}"
+    shared = placement.status == "shared"
+    text += "" if shared else f", {SHARES.get(placement.share, placement.share)}"
+    text += f"; {STATUSES.get(placement.status, placement.status)}."
     if placement.quality:
-        text += " " + ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in placement.quality.items()) + "."
-    return f"{text} {placement.message}".rstrip()
+        known = (f"{name.replace('_', ' ')} {format_scale(value)}" for name, value in placement.quality.items())
+        text += f" {', '.join(known).capitalize()}."
+    message = placement.message
+    return f"{text} {message[0].upper()}{message[1:].rstrip('.')}." if message else text
+
+
+def _estimate(gate: GateRecord, placement: PlacementRecord) -> str:
+    """One value is a cut; several are what the rule estimated (a line and its width, say)."""
+    values = placement.raw_value
+    if len(values) > 1:
+        return f"estimates {joined([format_scale(v) for v in values])} in {placement.space} values"
+    if placement.space == "scale":
+        return f"cut at scale value {format_scale(values[0])}"
+    scale = f" (scale value {format_scale(scale_value(gate.dimensions[0], values[0]))})" if gate.dimensions else ""
+    return f"cut at transformed value {values[0]:.4f}{scale}"
 
 
 def compensation_words(record: TubeRecord) -> str:
@@ -195,8 +208,3 @@ def _references(records: Sequence[TubeRecord]) -> str:
     if "logicle" in kinds:
         references.append("Parks DR, Roederer M, Moore WA. A new logicle display method. Cytometry A 2006;69:541-551")
     return f"References: {'. '.join(references)}."
-
-
-def axis_words(gate: GateRecord) -> str:
-    """Titles of a gate's axes."""
-    return " × ".join(axis_title(d) for d in gate.dimensions)

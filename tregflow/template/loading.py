@@ -87,8 +87,12 @@ def canonical_json(value: object) -> bytes:
 
 
 def template_sha256(template: Template) -> str:
-    """SHA-256 of the canonical content: independent of comments, key order and the spelling of numbers."""
-    return hashlib.sha256(canonical_json(template.model_dump(mode="json"))).hexdigest()
+    """SHA-256 of the canonical content: independent of comments, key order and the spelling of numbers.
+
+    Keys at their default are left out, so that a key that a later tregflow adds does not change the hash of what was
+    released before. The defaults of a schema therefore never change (a test pins them).
+    """
+    return hashlib.sha256(canonical_json(template.model_dump(mode="json", exclude_defaults=True))).hexdigest()
 
 
 def _invalid(name: str, problems: list[str]) -> TemplateError:
