@@ -140,8 +140,10 @@ def test_batch_shares_one_cut_of_cd25_and_foxp3(sample_run: Path) -> None:
 
 
 def test_aurora_tubes_against_flowjo_and_the_regression_of_their_own_cuts(tmp_path: Path) -> None:
-    """CD4+ of T cells is compared with FlowJo's counts. The Treg range is a regression check only: the rule's k was read
-    off these same tubes."""
+    """CD4+ of T cells is compared with FlowJo's counts.
+
+    The Treg range is a regression check only: the rule's k was read off these same tubes.
+    """
     batch = real_data("treg_foxp3_aurora")
     gate(batch, tmp_path / "r", template="treg-foxp3-aurora@0.1.0", jobs=2)
     flowjo: dict[str, dict[str, int]] = {}
@@ -270,7 +272,7 @@ def test_tubes_are_inferred_without_a_manifest_and_written_out_to_check(tmp_path
 def test_no_manifest_and_no_rule_is_said(tmp_path: Path) -> None:
     batch = make_batch(tmp_path / "b", TWO, study=False)
     (batch / "manifest.csv").unlink()
-    with pytest.raises(BatchError, match="MANIFEST_MISSING.*neither study.toml nor treg-foxp3-pbmc@0.1.0"):
+    with pytest.raises(BatchError, match=r"MANIFEST_MISSING.*neither study.toml nor treg-foxp3-pbmc@0.1.0"):
         make_plan(batch, "treg-foxp3-pbmc@0.1.0")
 
 
@@ -287,9 +289,9 @@ def test_an_empty_folder_is_said(tmp_path: Path) -> None:
 
 def test_template_is_never_guessed_but_those_that_fit_are_listed(tmp_path: Path) -> None:
     batch = make_batch(tmp_path / "b", TWO, study=False)
-    with pytest.raises(BatchError, match="TEMPLATE_NOT_NAMED.*every readable tube: treg-foxp3-pbmc@0.1.0"):
+    with pytest.raises(BatchError, match=r"TEMPLATE_NOT_NAMED.*every readable tube: treg-foxp3-pbmc@0.1.0"):
         make_plan(batch)
-    with pytest.raises(TemplateError, match="TEMPLATE_UNKNOWN.*treg-foxp3-aurora@0.1.0"):
+    with pytest.raises(TemplateError, match=r"TEMPLATE_UNKNOWN.*treg-foxp3-aurora@0.1.0"):
         make_plan(batch, "treg@9")
 
 
@@ -382,7 +384,7 @@ def test_another_run_is_refused_and_replaced_only_when_told(tmp_path: Path) -> N
     before = digest(tmp_path / "r")
     lines = verify_ledger(tmp_path / "r" / "ledger.jsonl")
     (batch / "manifest.csv").write_text(HEADER + "S01_BL_stained.fcs,S01,BL,stained,B01\n")
-    with pytest.raises(BatchError, match="RUN_DIFFERENT.*r holds a run of other files"):
+    with pytest.raises(BatchError, match=r"RUN_DIFFERENT.*r holds a run of other files"):
         gate(batch, tmp_path / "r")
     assert digest(tmp_path / "r") == before
     gate(batch, tmp_path / "r", overwrite=True)
@@ -430,12 +432,14 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: py
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", str(tmp_path / "r" / "run.json"))
 
-    monkeypatch.setattr(run_module, "write_atomic", full)
-    with pytest.raises(BatchError, match="RUN_CANNOT_WRITE: run.json: No space left on device"):
+    monkeypatch.setattr(run_module, "write_run", full)
+    with pytest.raises(BatchError, match=r"RUN_CANNOT_WRITE: run.json: No space left on device"):
         gate(batch, tmp_path / "r")
 
 
-def test_a_crash_in_one_tube_hides_neither_itself_nor_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_in_one_tube_hides_neither_itself_nor_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch = make_batch(tmp_path / "b", TWO)
     scope = run_module.process_tube.__globals__
     real = scope["gate_sample"]

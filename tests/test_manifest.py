@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import real_data
 
+from tregflow.atomic import write_atomic
 from tregflow.errors import CODES, FcsError, StudyError
 from tregflow.study import (
     ManifestRow,
@@ -22,7 +23,7 @@ from tregflow.study import (
     tube_names,
     write_manifest,
 )
-from tregflow.study.cells import guard, unguard, write_atomically
+from tregflow.study.cells import guard, unguard
 
 MAY_12 = datetime(2026, 5, 12)  # noqa: DTZ001 - a cell of a workbook has no time zone
 HEADER = "file,subject_id,visit,role,collected_at,batch_id,replicate,compensation,lymphocytes_per_ul,comment"
@@ -348,9 +349,9 @@ def test_guard_is_undone(text):
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     path = tmp_path / "x.csv"
-    write_atomically(path, b"old")
+    write_atomic(path, b"old")
     with pytest.raises(TypeError):
-        write_atomically(path, "text")  # type: ignore[arg-type]
+        write_atomic(path, "text")  # type: ignore[arg-type]
     assert path.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +25,7 @@ templates = typer.Typer(no_args_is_help=True, help="Gating templates: list, show
 app.add_typer(templates, name="template")
 
 
-class FailOn(str, Enum):
+class FailOn(StrEnum):
     """What makes the exit code 1."""
 
     fail = "fail"
@@ -85,9 +85,7 @@ def gate(
 
 
 @app.command()
-def check(
-    batch: BatchFolder, template: TemplateName = None, manifest: ManifestPath = None, jobs: Jobs = None
-) -> None:
+def check(batch: BatchFolder, template: TemplateName = None, manifest: ManifestPath = None, jobs: Jobs = None) -> None:
     """Everything short of gating: manifest, headers, panel, compensation. Writes nothing."""
     from tregflow.batch import check_batch, make_plan
     from tregflow.screen import print_check

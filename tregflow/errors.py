@@ -21,8 +21,7 @@ class Code:
 
 
 _EXPORT_AGAIN = (
-    "Export the file again from the acquisition software, or copy it again from the cytometer, "
-    "and check its size."
+    "Export the file again from the acquisition software, or copy it again from the cytometer, and check its size."
 )
 
 CODES: dict[str, Code] = {
@@ -241,7 +240,8 @@ CODES: dict[str, Code] = {
         "Remove it from the manifest, or use a template that names this source of compensation.",
     ),
     "COMPENSATION_ALTERNATIVE": Code(
-        "the compensation came from an alternative of the template", "Check that the matrix is the right one for this tube."
+        "the compensation came from an alternative of the template",
+        "Check that the matrix is the right one for this tube.",
     ),
     "PANEL_MARKER_MISSING": Code(
         "a marker of the template has no channel in the tube",
@@ -331,7 +331,8 @@ CODES: dict[str, Code] = {
     "TEMPLATE_INVALID": Code("a template breaks its own rules", "Correct every line listed, then validate it again."),
     "TEMPLATE_UNREADABLE": Code("a template file cannot be read", "Check the path and the permissions."),
     "TEMPLATE_UNKNOWN": Code(
-        "no template of that name and version", "Name one of those listed as ID@VERSION, or give a path ending in .toml."
+        "no template of that name and version",
+        "Name one of those listed as ID@VERSION, or give a path ending in .toml.",
     ),
     "TEMPLATE_CHANGED": Code(
         "a released template's content is not what was released",
@@ -431,7 +432,8 @@ CODES: dict[str, Code] = {
         "fewer numerator events than the limit of quantification; the value stays", "Report the value with this flag."
     ),
     "NUMERATOR_LOW": Code(
-        "few numerator events; the value stays", "Nothing, or acquire more events next time; the interval shows the cost."
+        "few numerator events; the value stays",
+        "Nothing, or acquire more events next time; the interval shows the cost.",
     ),
     "POPULATION_UNEXPECTED": Code(
         "an upstream population is outside the template's expectation",
@@ -474,8 +476,12 @@ CODES: dict[str, Code] = {
         "Write a manifest.csv, or give a file-name pattern under [tubes] in study.toml.",
     ),
     "BATCH_EMPTY": Code("there are no tubes", "Check the folder's name; tubes end in .fcs or .lmd."),
-    "FILE_MISSING": Code("a file named in the manifest is not in the batch folder", "Correct the name or add the file."),
-    "FILE_UNREADABLE": Code("a file cannot be opened", "Check permissions, the drive, and whether another program has it."),
+    "FILE_MISSING": Code(
+        "a file named in the manifest is not in the batch folder", "Correct the name or add the file."
+    ),
+    "FILE_UNREADABLE": Code(
+        "a file cannot be opened", "Check permissions, the drive, and whether another program has it."
+    ),
     "FILE_UNLISTED": Code(
         "tubes in the batch folder are not in the manifest", "Add them to the manifest, or move them elsewhere."
     ),
@@ -484,7 +490,8 @@ CODES: dict[str, Code] = {
         "Correct the manifest; tubes of the same specimen get different replicate numbers.",
     ),
     "TUBE_DUPLICATE_BYTES": Code(
-        "two tubes are the same file byte for byte", "Find out which tube was exported twice and export the other again."
+        "two tubes are the same file byte for byte",
+        "Find out which tube was exported twice and export the other again.",
     ),
     "RUN_DIFFERENT": Code(
         "the results folder holds another run",

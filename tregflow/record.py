@@ -10,13 +10,13 @@ import base64
 import hashlib
 import json
 import os
-import tempfile
 import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from tregflow.atomic import write_atomic
 from tregflow.errors import BatchError, Severity
 from tregflow.template.loading import canonical_json
 
@@ -216,21 +216,6 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a run killed half-way, sees the old content or the new, never a part."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
 def write_record(path: Path, record: TubeRecord) -> None:
     """Write `samples/<tube>.json` atomically, with stable bytes."""
     text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
@@ -245,8 +230,9 @@ def read_record(path: Path) -> TubeRecord:
 class Ledger:
     """Append-only JSON lines; each carries the SHA-256 of the line before, so that an edit or a gap shows.
 
-    The hash of a line is taken over its bytes without the newline; the first line points to 64 zeros. Only the holder
-    of the results folder's lock may append.
+    The hash of a line is taken over its bytes without the newline; the first line points to 64 zeros. A chain cannot
+    show that its last lines are gone or its last line was edited: for that, compare the hash that `append` returned.
+    Only the holder of the results folder's lock may append.
     """
 
     def __init__(self, path: Path) -> None:
@@ -255,7 +241,7 @@ class Ledger:
         data = path.read_bytes() if path.exists() else b""
         whole = data[: data.rfind(b"\n") + 1]
         if whole:
-            self._last = sha256_bytes(whole.splitlines()[-1])
+            self._last = sha256_bytes(whole[:-1].rpartition(b"\n")[2])
         if len(whole) < len(data):
             # a line without its newline is a write that was killed before anyone was told that it was made
             with path.open("r+b") as file:
@@ -276,7 +262,8 @@ class Ledger:
 def verify_ledger(path: Path) -> int:
     """Check a ledger's chain and return the number of entries; a break raises `LEDGER_BROKEN` with its line."""
     expected = GENESIS
-    lines = path.read_bytes().splitlines()
+    data = path.read_bytes()
+    lines = data.removesuffix(b"\n").split(b"\n") if data else []
     for number, line in enumerate(lines, 1):
         try:
             found = json.loads(line)["previous"]

@@ -98,7 +98,8 @@ def print_run(result: RunResult, plan: Plan) -> None:
 
 
 def _endpoint_table(rows: Sequence[EndpointRow], template: Template, loaded: LoadedTemplate) -> Table:
-    numerator, denominator = (template.gate(n).label for n in (template.endpoint.numerator, template.endpoint.denominator))
+    endpoint = template.endpoint
+    numerator, denominator = template.gate(endpoint.numerator).label, template.gate(endpoint.denominator).label
     draft = "" if loaded.status == "released" else f"  {loaded.status.upper()}"
     table = Table(title=f"{numerator} by {loaded.name}{draft}", title_justify="left", title_style="bold")
     table.add_column("subject")
@@ -129,10 +130,9 @@ def _endpoint_table(rows: Sequence[EndpointRow], template: Template, loaded: Loa
 def _print_attention(console: Console, result: RunResult) -> None:
     """Everything above `info`, worst first, each with what to do; the same finding in many tubes is printed once."""
     found: dict[tuple[str, str], list[tuple[str, Finding | FindingRecord]]] = {}
-    for name, finding in [
-        *(("the batch", f) for f in result.findings),
-        *((r.tube.tube, f) for r in result.records for f in r.findings),
-    ]:
+    everything: list[tuple[str, Finding | FindingRecord]] = [("the batch", f) for f in result.findings]
+    everything += [(r.tube.tube, f) for r in result.records for f in r.findings]
+    for name, finding in everything:
         if finding.severity != "info":
             found.setdefault((finding.severity, finding.code), []).append((name, finding))
     if not found:
@@ -230,8 +230,9 @@ def print_template(loaded: LoadedTemplate) -> None:
     while waiting:
         gate = next(g for g in waiting if g.parent in nodes)
         waiting.remove(gate)
-        mark = {template.endpoint.numerator: "  [bold]numerator[/]", template.endpoint.denominator: "  [bold]denominator[/]"}
-        text = f"[bold]{gate.id}[/]  {escape(_describe(gate))}{mark.get(gate.id, '')}"
+        parts = {template.endpoint.numerator: "numerator", template.endpoint.denominator: "denominator"}
+        mark = f"  [bold]{parts[gate.id]}[/]" if gate.id in parts else ""
+        text = f"[bold]{gate.id}[/]  {escape(_describe(gate))}{mark}"
         nodes[gate.id] = nodes[gate.parent].add(text)
     console.print(tree, soft_wrap=True)
     for name, spec in template.transforms.items():
@@ -252,7 +253,7 @@ def _describe(gate: Gate) -> str:
         on = f" on {gate.place.reference}" if gate.place.reference else ""
         return f"{where} {gate.place.side} a cut placed by {gate.place.rule}{on}, shared by {gate.place.share}"
     if isinstance(gate, PolygonGate):
-        return f"{where} {'band placed by ' + gate.place.rule if gate.place else f'polygon of {len(gate.vertices)} vertices'}"
+        return f"{where} " + (f"band placed by {gate.place.rule}" if gate.place else f"polygon of {len(gate.vertices)}")
     if isinstance(gate, RectangleGate):
         return f"{where} rectangle"
     if isinstance(gate, EllipsoidGate):

@@ -88,9 +88,7 @@ def population_records(result: GatingResult, template: Template) -> tuple[Popula
     )
 
 
-def gate_records(
-    result: GatingResult, template: Template, channels: Mapping[str, Channel]
-) -> tuple[GateRecord, ...]:
+def gate_records(result: GatingResult, template: Template, channels: Mapping[str, Channel]) -> tuple[GateRecord, ...]:
     """The gates as used."""
     return tuple(_gate_record(g, result, template, channels) for g in result.gates)
 
@@ -123,9 +121,7 @@ def dimension_record(
     if spec is not None:
         transform = TransformRecord(kind=spec.kind, parameters=spec.model_dump(exclude={"kind"}))
     channel = channels[name]
-    return DimensionRecord(
-        name=name, pnn=channel.pnn, pns=channel.pns, compensated=compensated, transform=transform
-    )
+    return DimensionRecord(name=name, pnn=channel.pnn, pns=channel.pns, compensated=compensated, transform=transform)
 
 
 def _geometry_record(geometry: Geometry, operands: tuple[tuple[str, bool], ...]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from tregflow.errors import Finding
-from tregflow.record import write_atomic
+from tregflow.atomic import write_atomic
 from tregflow.study import (
     EndpointRow,
     FindingRow,
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from tregflow.template.model import Template
 
 
-def write_tables(
-    results: Path, records: Sequence[TubeRecord], findings: Sequence[Finding], template: Template
-) -> None:
+def write_tables(results: Path, records: Sequence[TubeRecord], findings: Sequence[Finding], template: Template) -> None:
     """Write `endpoint.*`, `populations.csv` and `findings.csv`; `findings` are those about the batch as a whole."""
     rows = [endpoint_row_of(record, template) for record in records]
     write_csv(rows, results / "endpoint.csv", model=EndpointRow)
@@ -51,9 +49,7 @@ def write_tables(
     write_csv(populations, results / "populations.csv", model=PopulationRow)
     found = [finding_row(finding) for finding in findings]
     for record in records:
-        found += [
-            finding_row(Finding(**f.model_dump()), record.tube, record.tube.tube) for f in record.findings
-        ]
+        found += [finding_row(Finding(**f.model_dump()), record.tube, record.tube.tube) for f in record.findings]
     write_csv(found, results / "findings.csv", model=FindingRow)
 
 

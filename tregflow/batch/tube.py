@@ -6,6 +6,7 @@ import traceback
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from tregflow.atomic import write_atomic
 from tregflow.batch.convert import (
     acquisition_record,
     compensation_record,
@@ -19,7 +20,7 @@ from tregflow.errors import Finding, PlacementError, TregflowError
 from tregflow.fcs import read_fcs
 from tregflow.gating import gate_sample, open_tube, place_gates
 from tregflow.qc import check_tube
-from tregflow.record import FindingRecord, TubeIdentity, TubeRecord, sha256_bytes, write_atomic, write_record
+from tregflow.record import FindingRecord, TubeIdentity, TubeRecord, sha256_bytes, write_record
 from tregflow.template.gatingml import write_gatingml
 from tregflow.template.loading import canonical_json
 from tregflow.version import __version__
@@ -35,10 +36,13 @@ if TYPE_CHECKING:
     from tregflow.study import ManifestRow
     from tregflow.template.registry import LoadedTemplate
 
+
 @dataclass(frozen=True, slots=True)
 class TubeTask:
-    """All that a worker needs to know. `known` are findings from before the tube is opened; a failure among them
-    (a file that is missing, a duplicate) leaves the tube unopened.
+    """All that a worker needs to know.
+
+    `known` are findings from before the tube is opened; a failure among them (a file that is missing, a duplicate)
+    leaves the tube unopened. `frozen` are the cuts that its batch shares.
     """
 
     row: ManifestRow

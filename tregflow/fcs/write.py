@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tregflow.atomic import replacing
 from tregflow.errors import FcsError
 
 if TYPE_CHECKING:
@@ -87,17 +88,12 @@ def write_fcs(
     end = begin + n_bytes - 1
     shown = (begin, end) if n_bytes and end <= _HEADER_LIMIT else (0, 0)
     header = f"{version}    {_TEXT_START:8d}{_TEXT_START + len(text) - 1:8d}{shown[0]:8d}{shown[1]:8d}{0:8d}{0:8d}"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(header.encode("ascii"))
-            file.write(text)
-            for block in _stored(path, events, dtype):
-                file.write(block)
-            file.write(_CRC)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(header.encode("ascii"))
+        file.write(text)
+        for block in _stored(path, events, dtype):
+            file.write(block)
+        file.write(_CRC)
 
 
 def _fail(path: Path, message: str) -> FcsError:

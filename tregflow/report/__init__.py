@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from tregflow.record import write_atomic
+from tregflow.atomic import write_atomic
 from tregflow.report.inputs import read_results
 from tregflow.report.view import page
 

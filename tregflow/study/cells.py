@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 import warnings
 import zipfile
@@ -56,19 +55,6 @@ def unguard(text: str) -> str:
 def starts_formula(text: str) -> bool:
     """Whether a spreadsheet would take the text for a formula: it starts with ``=``, ``+``, ``-`` or ``@``."""
     return text[:1] in {"=", "+", "-", "@"}
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds all of it or is as it was before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def csv_bytes(header: Sequence[str], records: Iterable[Sequence[str]], *, bom: bool = False) -> bytes:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
+from tregflow.atomic import write_atomic
 from tregflow.errors import CODES, StudyError
-from tregflow.study.cells import Cell, csv_bytes, guard, read_cells, starts_formula, write_atomically
+from tregflow.study.cells import Cell, csv_bytes, guard, read_cells, starts_formula
 
 COLUMNS = (
     "file",
@@ -188,7 +189,7 @@ def write_manifest(path: Path, rows: Sequence[ManifestRow]) -> None:
         ]
         for row in rows
     ]
-    write_atomically(path, csv_bytes(header, records, bom=True))
+    write_atomic(path, csv_bytes(header, records, bom=True))
 
 
 def _check_header(header: Sequence[Cell], body: Sequence[Sequence[Cell]]) -> list[Problem]:

@@ -11,8 +11,9 @@ from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from tregflow.atomic import write_atomic
 from tregflow.errors import StudyError
-from tregflow.study.cells import csv_bytes, guard, write_atomically
+from tregflow.study.cells import csv_bytes, guard
 
 SCHEMA_VERSION = 1
 MFI_PREFIX = "mfi_"
@@ -166,7 +167,7 @@ def write_csv(rows: Sequence[TableRow], path: Path, *, model: type[TableRow] | N
         ]
         for row in ordered
     ]
-    write_atomically(path, csv_bytes([*model.columns(), *(MFI_PREFIX + marker for marker in markers)], records))
+    write_atomic(path, csv_bytes([*model.columns(), *(MFI_PREFIX + marker for marker in markers)], records))
 
 
 def write_parquet(rows: Sequence[TableRow], path: Path, *, model: type[TableRow] | None = None) -> None:
@@ -197,7 +198,7 @@ def write_parquet(rows: Sequence[TableRow], path: Path, *, model: type[TableRow]
     table = pa.Table.from_pydict(values, schema=pa.schema(fields))
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
-    write_atomically(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())
 
 
 def _kind(described: dict[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""The versioned gating template: model, loading, registry, panel, exchange with other programs."""

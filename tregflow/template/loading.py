@@ -1,18 +1,20 @@
 """Reading a template file: TOML, schema version, strict model, then what only the whole template can show.
 
-All problems of a file are collected and reported in one error.
+All problems of a step are collected and reported in one error; a step needs the one before to have succeeded.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from tregflow.errors import GateError, TemplateError
+from tregflow.gates import Ellipsoid, Polygon
 from tregflow.template.model import (
     SCHEMA_VERSION,
     BooleanGate,
@@ -26,12 +28,15 @@ from tregflow.template.model import (
     gate_dimensions,
     gate_inputs,
 )
+from tregflow.template.panel import fold_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from tregflow.template.model import Gate
+    from pydantic_core import ErrorDetails
+
+    from tregflow.template.model import Gate, Interval
 
 # Older schema -> the next; applied in memory, the file is never rewritten. Schema 1 is the first.
 MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -61,9 +66,9 @@ def parse_template(text: str, name: str) -> Template:
         schema = document["schema_version"]
     try:
         # JSON mode, because strict Python mode refuses a list where the model has a tuple
-        template = Template.model_validate_json(json.dumps(document, default=str))
+        template = Template.model_validate_json(json.dumps(document, default=_toml_only))
     except ValidationError as error:
-        problems = [f"{_place(document, e['loc'])}: {e['msg']}" for e in error.errors()]
+        problems = [f"{_place(document, e['loc'])}: {_reason(e)}" for e in error.errors()]
         raise _invalid(name, problems) from None
     problems = list(_problems(template))
     if problems:
@@ -74,7 +79,7 @@ def parse_template(text: str, name: str) -> Template:
 def load_template_file(path: Path) -> Template:
     """Read a template file (UTF-8 TOML); errors as in `parse_template`, `TEMPLATE_UNREADABLE` if it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Windows editors put a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise TemplateError("TEMPLATE_UNREADABLE", f"{path.name} cannot be read: {reason}.", file=path.name) from None
@@ -115,20 +120,35 @@ def _place(document: dict[str, Any], location: tuple[int | str, ...]) -> str:
     return ", ".join(words) or "template"
 
 
+def _reason(details: ErrorDetails) -> str:
+    """What is wrong at a place, and what was found there if it is short."""
+    if details["type"] == "extra_forbidden":
+        return "unknown key"
+    found = repr(details["input"])
+    return details["msg"] if details["type"] == "missing" or len(found) > 60 else f"{details['msg']}; found {found}"
+
+
+def _toml_only(value: object) -> dict[str, str]:
+    """A date or time, which no key of a template takes, as something that no key takes in JSON either."""
+    return {type(value).__name__: str(value)}
+
+
 def _problems(template: Template) -> Iterator[str]:
     yield from _transform_problems(template)
+    yield from _panel_problems(template)
     ids = [gate.id for gate in template.gates]
     for repeated in sorted({i for i in ids if ids.count(i) > 1}):
         yield f"gates: id '{repeated}' is used {ids.count(repeated)} times"
     known = set(ids)
     for gate in template.gates:
         yield from (f"gates, {gate.id}: {problem}" for problem in _gate_problems(gate, template, known))
+    yield from _endpoint_problems(template, known)
     if len(known) == len(ids) and all(name in known for gate in template.gates for name in gate_inputs(gate)):
-        stuck = sorted(known - {gate.id for gate in evaluation_order(template, complete=False)})
-        if stuck:
-            yield f"gates: {', '.join(stuck)} depend on each other in a circle"
+        circle = sorted(name for name in known if name in upstream(template, name))
+        if circle:
+            yield f"gates: {', '.join(circle)} depend on each other in a circle"
         else:
-            yield from _endpoint_problems(template, known)
+            yield from _percentage_problems(template, known)
 
 
 def _transform_problems(template: Template) -> Iterator[str]:
@@ -139,12 +159,22 @@ def _transform_problems(template: Template) -> Iterator[str]:
             build_transform(spec)
         except GateError as error:
             yield f"transforms, {name}: {error.message}"
-    spelled: dict[str, str] = {}
+
+
+def _panel_problems(template: Template) -> Iterator[str]:
+    spelled: dict[tuple[str, str], str] = {}
     for marker, entry in template.panel.items():
         for alias in entry.aliases:
-            folded = f"{alias.casefold()} {entry.feature}"
-            if spelled.setdefault(folded, marker) != marker:
-                yield f"panel, {marker}: alias '{alias}' also belongs to {spelled[folded]}"
+            folded = fold_label(alias)
+            if not folded:
+                yield f"panel, {marker}: alias '{alias}' has nothing but separators"
+            elif (owner := spelled.setdefault((folded, entry.feature), marker)) != marker:
+                yield f"panel, {marker}: alias '{alias}' also belongs to {owner}"
+    if template.tubes.pattern is not None:
+        try:
+            re.compile(template.tubes.pattern)
+        except re.error as error:
+            yield f"tubes.pattern: not a regular expression: {error}"
 
 
 def _gate_problems(gate: Gate, template: Template, known: set[str]) -> Iterator[str]:
@@ -157,6 +187,8 @@ def _gate_problems(gate: Gate, template: Template, known: set[str]) -> Iterator[
             yield f"dimension '{dimension}' is not in the panel"
         elif not template.panel[dimension].required:
             yield f"dimension '{dimension}' is used by a gate and so must be required in the panel"
+        elif isinstance(gate, PolygonGate) and gate.place is not None and template.transform_spec(dimension):
+            yield f"place.rule {gate.place.rule} works in scale values, but '{dimension}' has a transform"
     if len(set(gate_dimensions(gate))) != len(gate_dimensions(gate)):
         yield "a dimension is named twice"
     yield from _SHAPE_PROBLEMS[gate.kind](gate)
@@ -171,11 +203,19 @@ def _range_problems(gate: RangeGate) -> Iterator[str]:
         return
     if gate.min is not None or gate.max is not None:
         yield "has both fixed bounds and a placement rule (use place.template_value for the fall-back)"
-    if gate.place.otherwise == "template_value" and gate.place.template_value is None:
+    place, value = gate.place, gate.place.template_value
+    if place.otherwise == "template_value" and value is None:
         yield "place.otherwise is template_value but there is no place.template_value"
-    if gate.place.rule != "valley" and gate.place.reference is None:
-        yield f"place.rule {gate.place.rule} needs a reference population"
-    intervals = {"within": gate.place.within, "between": getattr(gate.place, "between", None)}
+    if place.otherwise == "fail" and value is not None:
+        yield "has a place.template_value that place.otherwise never uses"
+    if value is not None and place.within is not None and not place.within[0] <= value <= place.within[1]:
+        yield f"place.template_value {value} lies outside place.within"
+    if place.rule != "valley" and place.reference is None:
+        yield f"place.rule {place.rule} needs a reference population"
+    yield from _empty_intervals(within=place.within, between=getattr(place, "between", None))
+
+
+def _empty_intervals(**intervals: Interval | None) -> Iterator[str]:
     yield from (f"place.{name} is empty" for name, i in intervals.items() if i is not None and i[0] >= i[1])
 
 
@@ -192,9 +232,12 @@ def _rectangle_problems(gate: RectangleGate) -> Iterator[str]:
 def _polygon_problems(gate: PolygonGate) -> Iterator[str]:
     if gate.place is None and len(gate.vertices) < 3:
         yield f"a polygon needs at least 3 vertices or a placement rule, found {len(gate.vertices)}"
+    elif gate.vertices:
+        yield from _impossible(lambda: Polygon(gate.vertices))
     if gate.place is not None:
-        if gate.place.area[0] >= gate.place.area[1]:
-            yield "place.area is empty"
+        yield from _empty_intervals(area=gate.place.area, within=gate.place.within)
+        if gate.place.template_value is not None:
+            yield "place.template_value is one number; the fall-back of a polygon is its vertices"
         if gate.place.otherwise == "template_value" and len(gate.vertices) < 3:
             yield "place.otherwise is template_value but there are no vertices to fall back on"
         if gate.place.otherwise == "fail" and gate.vertices:
@@ -205,6 +248,16 @@ def _ellipsoid_problems(gate: EllipsoidGate) -> Iterator[str]:
     n = len(gate.dimensions)
     if len(gate.mean) != n or len(gate.covariance) != n or any(len(row) != n for row in gate.covariance):
         yield f"mean and covariance must have {n} and {n} x {n} numbers"
+    else:
+        yield from _impossible(lambda: Ellipsoid(gate.mean, gate.covariance, gate.distance_square))
+
+
+def _impossible(build: Callable[[], object]) -> Iterator[str]:
+    """What keeps a fixed gate's geometry from existing."""
+    try:
+        build()
+    except GateError as error:
+        yield error.message
 
 
 def _quadrant_problems(gate: QuadrantGate) -> Iterator[str]:
@@ -236,27 +289,61 @@ _SHAPE_PROBLEMS: dict[str, Callable[[Any], Iterator[str]]] = {
 
 
 def _endpoint_problems(template: Template, known: set[str]) -> Iterator[str]:
-    endpoint = template.endpoint
-    named = (endpoint.numerator, endpoint.denominator, *endpoint.also_of)
-    missing = [name for name in named if name not in known]
-    yield from (f"endpoint: '{name}' is not a gate" for name in missing)
-    if not missing:
-        above = template.ancestors(endpoint.numerator)
-        for name in (endpoint.denominator, *endpoint.also_of):
-            if name not in above:
-                yield f"endpoint: '{endpoint.numerator}' does not lie inside '{name}', so it is no percentage of it"
-    for name in template.qc.pct_of_parent:
-        if name not in known:
-            yield f"qc.pct_of_parent: '{name}' is not a gate"
-        elif name == endpoint.numerator or endpoint.numerator in template.ancestors(name):
-            yield f"qc.pct_of_parent: '{name}' is the endpoint itself; limiting it would drop responders"
+    endpoint, qc = template.endpoint, template.qc
+    named = dict.fromkeys((endpoint.numerator, endpoint.denominator, *endpoint.also_of))
+    yield from (f"endpoint: '{name}' is not a gate" for name in named if name not in known)
     for marker in endpoint.mfi:
         if marker not in template.panel or template.panel[marker].kind != "fluorescence":
             yield f"endpoint.mfi: '{marker}' is not a fluorescence marker of the panel"
-    for entry in template.changelog:
-        if entry.version == template.version:
-            return
-    yield f"changelog: no entry for version {template.version}"
+        elif not template.panel[marker].required:
+            yield f"endpoint.mfi: '{marker}' must be required in the panel"
+    if endpoint.llod_events > endpoint.lloq_events:
+        yield f"endpoint: llod_events {endpoint.llod_events} is above lloq_events {endpoint.lloq_events}"
+    for name, limit in qc.pct_of_parent.items():
+        if name not in known:
+            yield f"qc.pct_of_parent: '{name}' is not a gate"
+        for level, interval in (("review", limit.review), ("fail", limit.fail)):
+            if interval is not None and interval[0] >= interval[1]:
+                yield f"qc.pct_of_parent, {name}: {level} is empty"
+    if all(entry.version != template.version for entry in template.changelog):
+        yield f"changelog: no entry for version {template.version}"
+
+
+def _percentage_problems(template: Template, known: set[str]) -> Iterator[str]:
+    """What a sound tree of gates can still get wrong about its percentages."""
+    endpoint = template.endpoint
+    if endpoint.numerator not in known:
+        return
+    above = template.ancestors(endpoint.numerator)
+    for name in dict.fromkeys((endpoint.denominator, *endpoint.also_of)):
+        if name in known and name not in above:
+            yield f"endpoint: '{endpoint.numerator}' does not lie inside '{name}', so it is no percentage of it"
+    parts = _operands(template, endpoint.numerator) - {*above}
+    for name in template.qc.pct_of_parent:
+        if name == endpoint.numerator or endpoint.numerator in upstream(template, name):
+            yield f"qc.pct_of_parent: '{name}' is the endpoint itself; limiting it would drop responders"
+        elif name in parts:
+            yield f"qc.pct_of_parent: '{name}' makes up the endpoint; limiting it would drop responders"
+
+
+def _operands(template: Template, gate_id: str) -> set[str]:
+    """The populations that a boolean gate is made of, down to those that are not boolean."""
+    gate = template.gate(gate_id)
+    names = {name for name, _ in gate.terms()} if isinstance(gate, BooleanGate) else set()
+    return names.union(*(_operands(template, name) for name in names))
+
+
+def upstream(template: Template, gate_id: str) -> frozenset[str]:
+    """All populations that a gate depends on; every name must be a gate. A gate in a circle is upstream of itself."""
+    inputs = {gate.id: gate_inputs(gate) for gate in template.gates}
+    found: set[str] = set()
+    waiting = [*inputs[gate_id]]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += inputs[name]
+    return frozenset(found)
 
 
 def evaluation_order(template: Template, *, complete: bool = True) -> tuple[Gate, ...]:

@@ -127,7 +127,7 @@ class Place(Strict):
     within: Interval | None = None
     otherwise: Literal["fail", "template_value"] = "fail"
     template_value: float | None = None
-    uncertainty: float | None = None
+    uncertainty: Annotated[float, Field(ge=0)] | None = None
 
 
 class CutPlace(Place):
@@ -141,7 +141,7 @@ class NegativeSpread(CutPlace):
     """`k` robust standard deviations above the median of an internal negative population, in scale values."""
 
     rule: Literal["negative_spread"]
-    k: float
+    k: Annotated[float, Field(gt=0)]
 
 
 class ReferenceQuantile(CutPlace):
@@ -152,7 +152,7 @@ class ReferenceQuantile(CutPlace):
 
 
 class Valley(CutPlace):
-    """The density minimum between two modes inside `between`, in transformed values.
+    """The density minimum inside `between` that has a mode on each side, in transformed values.
 
     The minimum must be at most `1 - depth` of the lower of the two modes. `bandwidth` is the kernel's SD.
     """
@@ -171,7 +171,7 @@ class SingletBand(Place):
     """
 
     rule: Literal["singlet_band"]
-    k: float
+    k: Annotated[float, Field(gt=0)]
     area: Interval
     reference: Identifier | None = None
 
@@ -285,7 +285,7 @@ class ChangelogEntry(Strict):
 class Template(Strict):
     """A gating template. `version` is the science (SemVer), `schema_version` the file format."""
 
-    schema_version: Literal[1]
+    schema_version: Annotated[int, Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)]
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$")]
     title: str

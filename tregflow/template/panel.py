@@ -30,7 +30,8 @@ def resolve_panel(template: Template, sample: Sample, named: Mapping[str, str] |
 
     Returns
     -------
-    Channel by marker; optional markers that the tube does not have are left out.
+    Channel by marker; optional markers that the tube does not have are left out, unless the manifest names a channel
+    for them.
 
     Raises
     ------
@@ -48,15 +49,16 @@ def resolve_panel(template: Template, sample: Sample, named: Mapping[str, str] |
             found[marker] = matches[0]
         elif matches:
             ambiguous.append(f"{marker} matches {len(matches)} ({', '.join(c.label for c in matches)})")
-        elif entry.required:
+        elif entry.required or marker in named:
             missing.append(f"{marker} (looked for: {named.get(marker) or ', '.join(entry.aliases)})")
     unknown = sorted(set(named) - set(template.panel))
     missing += [f"{marker} (named in the manifest, not in the template's panel)" for marker in unknown]
     where = f"in {sample.name}; template {template.id} {template.version} needs exactly one channel each"
     channels = ", ".join(c.label for c in sample.channels)
     if missing:
+        also = f" Besides, {'; '.join(ambiguous)}." if ambiguous else ""
         raise PanelError(
-            "PANEL_MARKER_MISSING", f"no channel for {'; '.join(missing)} {where}. The tube has: {channels}."
+            "PANEL_MARKER_MISSING", f"no channel for {'; '.join(missing)} {where}. The tube has: {channels}.{also}"
         )
     if ambiguous:
         raise PanelError("PANEL_MARKER_AMBIGUOUS", f"{'; '.join(ambiguous)} {where}.")
@@ -67,18 +69,19 @@ def resolve_panel(template: Template, sample: Sample, named: Mapping[str, str] |
 def _matches(marker: str, entry: PanelEntry, sample: Sample, named: str | None) -> list[Channel]:
     if named is not None:
         return [c for c in sample.channels if c.pnn == named]
-    wanted = {_fold(alias) for alias in entry.aliases}
+    wanted = {fold_label(alias) for alias in entry.aliases}
     fitting = [c for c in sample.channels if c.feature in {entry.feature, ""}]
     if entry.kind == "time":
         fitting = list(sample.channels)
     for label in ("analyte", "pns", "pnn"):
-        matches = [c for c in fitting if getattr(c, label) and _fold(getattr(c, label)) in wanted]
+        matches = [c for c in fitting if getattr(c, label) and fold_label(getattr(c, label)) in wanted]
         if matches:
             return matches
     return []
 
 
-def _fold(label: str) -> str:
+def fold_label(label: str) -> str:
+    """A label without case and separators: what two spellings of one marker have in common."""
     return _SEPARATORS.sub("", label).casefold()
 
 

@@ -6,9 +6,9 @@ import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from tregflow.errors import TemplateError
 from tregflow.template.loading import load_template_file, template_sha256
@@ -22,15 +22,28 @@ class RegistryEntry(Strict):
 
     id: str
     version: str
-    sha256: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     status: Literal["released", "retired", "flagged"] = "released"
     reason: str = ""
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Self:
+        if self.status == "flagged" and not self.reason:
+            raise ValueError("a flagged version needs a reason")
+        return self
 
 
 class Registry(Strict):
     """`gating_templates/registry.toml`."""
 
     template: tuple[RegistryEntry, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        names = [f"{e.id}@{e.version}" for e in self.template]
+        if repeated := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"listed more than once: {', '.join(repeated)}")
+        return self
 
     def find(self, template_id: str, version: str) -> RegistryEntry | None:
         """The entry of a version, None for one that was never released."""
@@ -62,12 +75,18 @@ def templates_folder() -> Path:
 
 
 def read_registry(folder: Path) -> Registry:
-    """The registry of a template folder."""
+    """The registry of a template folder; `TEMPLATE_REGISTRY_INVALID` where it cannot be used."""
     path = folder / "registry.toml"
     try:
-        return Registry.model_validate_json(_toml_as_json(path))
-    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise TemplateError("TEMPLATE_REGISTRY_INVALID", f"{path.name} cannot be used: {error}.") from None
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return Registry.model_validate_json(json.dumps(document, default=str))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except ValidationError as error:
+        reason = "; ".join(f"{', '.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    except ValueError as error:  # not UTF-8, not TOML
+        reason = str(error)
+    raise TemplateError("TEMPLATE_REGISTRY_INVALID", f"{path.name} cannot be used: {reason}.", file=path.name)
 
 
 def list_templates(folder: Path | None = None) -> tuple[str, ...]:
@@ -98,7 +117,9 @@ def load_template(name: str, folder: Path | None = None) -> LoadedTemplate:
     template = load_template_file(path)
     if not name.endswith(".toml") and f"{template.id}@{template.version}" != name:
         raise TemplateError(
-            "TEMPLATE_CHANGED", f"{path.parent.name}/{path.name} calls itself {template.id}@{template.version}.", name=name
+            "TEMPLATE_CHANGED",
+            f"{path.parent.name}/{path.name} calls itself {template.id}@{template.version}.",
+            name=name,
         )
     sha256 = template_sha256(template)
     entry = read_registry(folder).find(template.id, template.version)
@@ -113,7 +134,3 @@ def load_template(name: str, folder: Path | None = None) -> LoadedTemplate:
             found=sha256,
         )
     return LoadedTemplate(template, sha256, entry.status, entry.reason)
-
-
-def _toml_as_json(path: Path) -> bytes:
-    return json.dumps(tomllib.loads(path.read_text(encoding="utf-8"))).encode()

@@ -1,0 +1,53 @@
+"""Running a function over tubes, in this process or in a pool."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tregflow.batch.tube import TubeTask
+
+T = TypeVar("T")
+
+
+class Workers:
+    """Runs a function over tubes, in this process or in a pool, and gives results back as they come."""
+
+    def __init__(self, pool: ProcessPoolExecutor | None) -> None:
+        self.pool = pool
+
+    def map(self, function: Callable[..., T], tasks: Sequence[TubeTask], *rest: Any) -> Iterator[tuple[TubeTask, T]]:
+        """`(task, function(task, *rest))` in the order of completion."""
+        if self.pool is None:
+            for task in tasks:
+                yield task, function(task, *rest)
+            return
+        futures = {self.pool.submit(function, task, *rest): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[Workers]:
+    """A pool of processes that do arithmetic on one thread each, so that workers neither fight nor differ."""
+    if jobs <= 1:
+        with threadpool_limits(1):
+            yield Workers(None)
+        return
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" in methods:
+        context.set_forkserver_preload(["tregflow.batch.tube"])
+    with ProcessPoolExecutor(jobs, context, initializer=threadpool_limits, initargs=(1,)) as pool:
+        yield Workers(pool)
