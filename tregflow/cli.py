@@ -70,16 +70,20 @@ def gate(
 
     plan = make_plan(batch, template, manifest)
     results = out if out is not None else Path("results") / batch.resolve().name
-    with RunProgress() as progress:
-        result = run_batch(
-            plan,
-            results,
-            jobs=min(jobs or os.cpu_count() or 1, len(plan.rows)),
-            overwrite=overwrite,
-            progress=progress,
-            command=sys.argv[1:],
-            render=write_report,
-        )
+    try:
+        with RunProgress() as progress:
+            result = run_batch(
+                plan,
+                results,
+                jobs=min(jobs or os.cpu_count() or 1, len(plan.rows)),
+                overwrite=overwrite,
+                progress=progress,
+                command=sys.argv[1:],
+                render=write_report,
+            )
+    except KeyboardInterrupt:  # before Typer makes it a code of its own
+        print_error("stopped; run the same command again and it goes on where it stopped")
+        raise typer.Exit(3) from None
     print_run(result, plan)
     raise typer.Exit(result.exit_code(fail_on.value))
 
@@ -156,9 +160,6 @@ def main() -> None:
     except TregflowError as error:
         print_error(str(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        print_error("stopped; run the same command again to go on where it stopped")
-        sys.exit(3)
     except Exception:  # noqa: BLE001 - the last place to give an unexpected error its exit code
         print_error("INTERNAL: unexpected error; results are incomplete. Please report this with what follows.")
         traceback.print_exc()

@@ -535,6 +535,16 @@ class TregflowError(Exception):
         self.data = data
         super().__init__(f"{code}: {message} {self.remedy}")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel whole from a worker process: an exception is rebuilt from its text alone if nobody says how."""
+        return _rebuild, (type(self), self.code, self.message, self.remedy, self.data), self.__dict__
+
+
+def _rebuild(
+    kind: type[TregflowError], code: str, message: str, remedy: str, data: dict[str, object]
+) -> TregflowError:
+    return kind(code, message, remedy=remedy, **data)
+
 
 class FcsError(TregflowError):
     """A file breaks the FCS standard in a way that has more than one reading, or none."""
@@ -585,5 +595,6 @@ class Finding:
     remedy: str = ""
 
     def __post_init__(self) -> None:
+        remedy = CODES[self.code].remedy  # looked up in any case: an unknown code cannot pass
         if not self.remedy:
-            object.__setattr__(self, "remedy", CODES[self.code].remedy)
+            object.__setattr__(self, "remedy", remedy)

@@ -7,13 +7,14 @@ in one place, by `decide`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from tregflow.errors import CODES, Finding, PlacementError
-from tregflow.template.model import NegativeSpread, ReferenceQuantile, SingletBand, Valley
+from tregflow.template.model import NegativeSpread, ReferenceQuantile, SingletBand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 Space = Literal["scale", "transformed"]
 Status = Literal["placed", "shared", "fallback"]
 
-
 #: The space in which each rule takes its reference values.
 SPACE: Mapping[str, Space] = {
     "negative_spread": "scale",
@@ -37,13 +37,16 @@ SPACE: Mapping[str, Space] = {
 DECIMALS = 6
 TOUCHING = 1e-9  # transformed units; far above the rounding of any engine, far below the resolution of a cytometer
 _MAD = 1.482602218505602  # 1 / the upper quartile of the standard normal: makes a median deviation a robust SD
-_VALLEY_GRID = 2048
+_VALLEY_GRID = 2048  # at least; more where a bandwidth would have fewer than 8 bins
+_VALLEY_GRID_MOST = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a rule found, in its own space: `values` (one cut, or intercept, slope and robust SD of a band), their
-    standard error `spread` (of the first cut; of the slope for a band) and what it rests on.
+    """What a rule found, in its own space, and how sure it is.
+
+    `values` is one cut, or intercept, slope and relative robust SD of a band; `spread` the standard error of the cut,
+    or of the band's slope, None where it cannot be told; `n_reference` the events it rests on.
     """
 
     values: tuple[float, ...]
@@ -102,7 +105,7 @@ def reference_quantile(values: NDArray[np.float64], q: float) -> Estimate:
 
 
 def valley(values: NDArray[np.float64], between: tuple[float, float], bandwidth: float) -> Estimate:
-    """The density minimum between the two most prominent modes inside `between`, transformed values `(n,)`.
+    """The most prominent density minimum inside `between`, transformed values `(n,)`; its modes may lie outside.
 
     The density is a Gaussian kernel estimate on a regular grid, by FFT. A minimum's depth is
     `1 - f(minimum) / f(lower of the highest modes on its two sides)`; quality carries it as `depth` (0 where there is
@@ -214,11 +217,11 @@ def place_band(
     try:
         _require_events(area.size, rule.min_events, gate, reference)
         estimate = singlet_band(area, height)
-        if estimate.values[2] <= 0:
-            raise PlacementError(
-                "PLACEMENT_DEGENERATE", f"{gate}: height has no spread around its line on area.", gate=gate
-            )
+        # what is left of an exact line after rounding is no spread either
+        _require_spread(estimate.values[2], 10.0**-DECIMALS, gate, "height around its line on area")
         _require_within(estimate.values[1], rule.within, gate, "slope of height on area")
+        lowest = min(estimate.values[0] + estimate.values[1] * a for a in rule.area)
+        _require_within(lowest, (0.0, math.inf), gate, "lowest height of the line on area")
         coordinates = band_vertices(estimate, rule.k, rule.area)
     except PlacementError as error:
         if rule.otherwise == "fail" or not fallback:
@@ -257,20 +260,17 @@ def off_events(cut: float, values: NDArray[np.float64]) -> float:
     """Move a cut that touches an event to the midpoint between that event and its lower neighbour.
 
     `values` `(n,)` and `cut` are transformed. The event stays above the cut, as in a half-open range, and every
-    engine decides it alike whatever its last bit. A cut that touches nothing comes back unchanged.
+    engine decides it alike whatever its last bit. Neighbours too close to cut between go above with it. A cut that
+    touches nothing comes back unchanged.
     """
     touching = values[np.abs(values - cut) <= TOUCHING]
     if touching.size == 0:
         return cut
-    lowest = float(touching.min())
-    below = values[values < lowest - TOUCHING]
-    neighbour = float(below.max()) if below.size else lowest - 2 * 10.0**-DECIMALS
-    return (lowest + neighbour) / 2
-
-
-def shared(placement: Placement) -> bool:
-    """Whether a placement is the frozen one of its batch."""
-    return placement.status == "shared"
+    down = np.unique(values[values <= touching.min()])[::-1]
+    wide = np.flatnonzero(down[:-1] - down[1:] > 2 * TOUCHING)
+    if wide.size == 0:
+        return float(down[-1]) - 10.0**-DECIMALS
+    return float(down[wide[0]] + down[wide[0] + 1]) / 2
 
 
 def moved(placement: Placement, cut: float) -> Placement:
@@ -281,10 +281,7 @@ def moved(placement: Placement, cut: float) -> Placement:
 def _estimate_cut(rule: CutRule, values: NDArray[np.float64], gate: str, reference: str) -> Estimate:
     if isinstance(rule, NegativeSpread):
         estimate = negative_spread(values, rule.k)
-        if estimate.quality["robust_sd"] <= 0:
-            raise PlacementError(
-                "PLACEMENT_DEGENERATE", f"{gate}: the lower half of {reference} has no spread.", gate=gate
-            )
+        _require_spread(estimate.quality["robust_sd"], 0.0, gate, f"the lower half of {reference}")
         return estimate
     if isinstance(rule, ReferenceQuantile):
         return reference_quantile(values, rule.q)
@@ -308,11 +305,17 @@ def _require_events(n: int, least: int, gate: str, reference: str) -> None:
         )
 
 
+def _require_spread(sd: float, above: float, gate: str, what: str) -> None:
+    if sd <= above:
+        raise PlacementError("PLACEMENT_DEGENERATE", f"{gate}: {what} has no spread.", gate=gate)
+
+
 def _require_within(value: float, within: tuple[float, float] | None, gate: str, what: str) -> None:
-    if within is not None and not within[0] <= value <= within[1]:
+    low, high = within or (-math.inf, math.inf)
+    if not (math.isfinite(value) and low <= value <= high):
         raise PlacementError(
             "PLACEMENT_OUTSIDE_BOUNDS",
-            f"{gate}: the {what} came to {value:.6g}; expected {within[0]} to {within[1]}.",
+            f"{gate}: the {what} came to {value:.6g}; expected {low:g} to {high:g}.",
             gate=gate,
         )
 
@@ -346,7 +349,10 @@ def _fallback(
 
 
 def _density_at_quantile(values: NDArray[np.float64], p: float) -> float:
-    """Density at the `p` quantile from the spacing of order statistics, window n^(-1/3) as Siddiqui proposed."""
+    """Density at the `p` quantile from the spacing of order statistics (Siddiqui 1960).
+
+    The window goes with n^(-1/3), which is best for the coverage of intervals (Hall and Sheather 1988).
+    """
     half = min(values.size ** (-1 / 3), p, 1 - p) * 0.5
     low, high = np.quantile(values, (p - half, p + half))
     return float(2 * half / (high - low)) if high > low else 0.0
@@ -357,13 +363,16 @@ def _kernel_density(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gaussian kernel density on a regular grid that reaches 5 bandwidths beyond the data."""
     low, high = float(values.min()) - 5 * bandwidth, float(values.max()) + 5 * bandwidth
-    step = (high - low) / _VALLEY_GRID
-    bins = np.minimum(((values - low) / step).astype(np.intp), _VALLEY_GRID - 1)
-    counts = np.bincount(bins, minlength=_VALLEY_GRID)
+    # an outlier stretches the grid, which must stay finer than the kernel
+    wanted = 2 ** math.ceil(math.log2(8 * (high - low) / bandwidth))
+    n = min(max(_VALLEY_GRID, wanted), _VALLEY_GRID_MOST)
+    step = (high - low) / n
+    bins = np.minimum(((values - low) / step).astype(np.intp), n - 1)
+    counts = np.bincount(bins, minlength=n)
     # padded to twice the length, so that the circular convolution does not wrap around
-    frequency = np.fft.rfftfreq(2 * _VALLEY_GRID, d=step)
+    frequency = np.fft.rfftfreq(2 * n, d=step)
     kernel = np.exp(-2 * np.square(np.pi * bandwidth * frequency))
-    smooth = np.fft.irfft(np.fft.rfft(counts, 2 * _VALLEY_GRID) * kernel, 2 * _VALLEY_GRID)[:_VALLEY_GRID]
+    smooth = np.fft.irfft(np.fft.rfft(counts, 2 * n) * kernel, 2 * n)[:n]
     # rounding of the FFT must not make an empty gap look like hills
     smooth[smooth < counts.max() * 1e-12] = 0.0
-    return low + step * (np.arange(_VALLEY_GRID) + 0.5), smooth / (values.size * step)
+    return low + step * (np.arange(n) + 0.5), smooth / (values.size * step)

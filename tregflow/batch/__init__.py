@@ -1,8 +1,8 @@
 """A folder of tubes to a results folder."""
 
 from tregflow.batch.check import TubeCheck, check_batch
-from tregflow.batch.plan import Plan, make_plan, make_tasks
 from tregflow.batch.folder import read_run
+from tregflow.batch.plan import Plan, make_plan, make_tasks
 from tregflow.batch.run import Progress, RunResult, run_batch
 from tregflow.batch.tube import TubeTask, open_task
 

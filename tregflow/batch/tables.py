@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tregflow.errors import Finding
 from tregflow.atomic import write_atomic
+from tregflow.errors import Finding
 from tregflow.study import (
     EndpointRow,
     FindingRow,

@@ -346,16 +346,14 @@ def upstream(template: Template, gate_id: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def evaluation_order(template: Template, *, complete: bool = True) -> tuple[Gate, ...]:
+def evaluation_order(template: Template) -> tuple[Gate, ...]:
     """Gates ordered so that each comes after its parent, its reference and its operands; else in file order."""
     placed: dict[str, Gate] = {}
     waiting = list(template.gates)
     while waiting:
         ready = next((g for g in waiting if all(name in placed for name in gate_inputs(g))), None)
         if ready is None:
-            if complete:
-                raise TemplateError("TEMPLATE_INVALID", f"the gates of {template.id} depend on each other in a circle.")
-            break
+            raise TemplateError("TEMPLATE_INVALID", f"the gates of {template.id} depend on each other in a circle.")
         placed[ready.id] = ready
         waiting.remove(ready)
     return tuple(placed.values())

@@ -6,6 +6,7 @@ Gating-ML 2.0; a dimension without a transform (scatter, Time) is in scale value
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -320,7 +321,7 @@ class Template(Strict):
         return () if parent is None else (parent, *self.ancestors(parent))
 
 
-_TRANSFORMS = {
+_TRANSFORMS: Mapping[str, Callable[..., tf.Transform]] = {
     "linear": tf.Linear,
     "log": tf.Log,
     "asinh": tf.Asinh,

@@ -44,7 +44,7 @@ def resolve_panel(template: Template, sample: Sample, named: Mapping[str, str] |
     missing: list[str] = []
     ambiguous: list[str] = []
     for marker, entry in template.panel.items():
-        matches = _matches(marker, entry, sample, named.get(marker))
+        matches = _matches(entry, sample, named.get(marker))
         if len(matches) == 1:
             found[marker] = matches[0]
         elif matches:
@@ -66,7 +66,7 @@ def resolve_panel(template: Template, sample: Sample, named: Mapping[str, str] |
     return found
 
 
-def _matches(marker: str, entry: PanelEntry, sample: Sample, named: str | None) -> list[Channel]:
+def _matches(entry: PanelEntry, sample: Sample, named: str | None) -> list[Channel]:
     if named is not None:
         return [c for c in sample.channels if c.pnn == named]
     wanted = {fold_label(alias) for alias in entry.aliases}
