@@ -124,9 +124,7 @@ def valley(values: NDArray[np.float64], between: tuple[float, float], bandwidth:
     last = at + int(np.argmax(np.append(prominence[at:] < prominence[at], True)))
     at = (at + last - 1) // 2
     step = grid[1] - grid[0]
-    curvature = (
-        (density[at + 1] - 2 * density[at] + density[at - 1]) / step**2 if 0 < at < grid.size - 1 else 0.0
-    )
+    curvature = (density[at + 1] - 2 * density[at] + density[at - 1]) / step**2 if 0 < at < grid.size - 1 else 0.0
     noise = np.sqrt(density[at] / (4 * np.sqrt(np.pi)) / (values.size * bandwidth**3))
     spread = float(noise / curvature) if curvature > 0 else None
     return Estimate((float(grid[at]),), spread, int(values.size), {"depth": best})
@@ -358,9 +356,7 @@ def _density_at_quantile(values: NDArray[np.float64], p: float) -> float:
     return float(2 * half / (high - low)) if high > low else 0.0
 
 
-def _kernel_density(
-    values: NDArray[np.float64], bandwidth: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _kernel_density(values: NDArray[np.float64], bandwidth: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gaussian kernel density on a regular grid that reaches 5 bandwidths beyond the data."""
     low, high = float(values.min()) - 5 * bandwidth, float(values.max()) + 5 * bandwidth
     # an outlier stretches the grid, which must stay finer than the kernel

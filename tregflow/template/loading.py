@@ -319,7 +319,7 @@ def _percentage_problems(template: Template, known: set[str]) -> Iterator[str]:
         if name in known and name not in above:
             yield f"endpoint: '{endpoint.numerator}' does not lie inside '{name}', so it is no percentage of it"
     parts = _operands(template, endpoint.numerator) - {*above}
-    for name in template.qc.pct_of_parent:
+    for name in sorted(known.intersection(template.qc.pct_of_parent)):
         if name == endpoint.numerator or endpoint.numerator in upstream(template, name):
             yield f"qc.pct_of_parent: '{name}' is the endpoint itself; limiting it would drop responders"
         elif name in parts:
