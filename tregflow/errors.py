@@ -351,7 +351,7 @@ CODES: dict[str, Code] = {
     ),
     "PLACEMENT_NO_VALLEY": Code(
         "no density minimum deep enough between two modes",
-        "Look at the density in the report: is the positive or the negative population missing?",
+        "Look at the density in the report: the positive or the negative population may be missing.",
     ),
     "PLACEMENT_FALLBACK": Code(
         "a rule could not place its gate and the template's value was used",
@@ -367,7 +367,7 @@ CODES: dict[str, Code] = {
     ),
     "PLACEMENT_DEGENERATE": Code(
         "a rule's reference population has no spread, so nothing can be placed on it",
-        "Look at the channel in the report: is it saturated, constant or clipped at zero?",
+        "Look at the channel in the report: it may be saturated, constant or clipped at zero.",
     ),
     "EVENTS_NON_FINITE": Code(
         "events with a value that is not a finite number; they are in no gate",

@@ -92,8 +92,10 @@ def negative_spread(values: NDArray[np.float64], k: float) -> Estimate:
     middle, sd = robust_negative(values)
     c = _MAD * k
     f25, f50 = (_density_at_quantile(values, p) for p in (0.25, 0.5))
-    variance = (1 + c) ** 2 * 0.25 / f50**2 + c**2 * 0.1875 / f25**2 - 2 * (1 + c) * c * 0.125 / (f25 * f50)
-    spread = float(np.sqrt(variance / values.size)) if f25 and f50 else None
+    spread = None
+    if f25 and f50:
+        variance = (1 + c) ** 2 * 0.25 / f50**2 + c**2 * 0.1875 / f25**2 - 2 * (1 + c) * c * 0.125 / (f25 * f50)
+        spread = math.sqrt(variance / values.size)
     return Estimate((middle + k * sd,), spread, int(values.size), {"median": middle, "robust_sd": sd})
 
 

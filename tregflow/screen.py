@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,6 +13,7 @@ from rich.tree import Tree
 
 from tregflow.batch.tables import endpoint_row_of
 from tregflow.compensation import spillover_from_keywords
+from tregflow.drawing import visit_order
 from tregflow.errors import TregflowError
 from tregflow.template.model import BooleanGate, EllipsoidGate, PolygonGate, QuadrantGate, RangeGate, RectangleGate
 
@@ -86,7 +88,9 @@ def print_run(result: RunResult, plan: Plan) -> None:
     console = _console()
     template = plan.template.template
     rows = [endpoint_row_of(record, template) for record in result.records]
-    tubes = sorted((row for row in rows if row.role == "stained"), key=lambda row: row.sort_key())
+    tubes = [row for row in rows if row.role == "stained"]
+    visits = visit_order([row.visit or "" for row in tubes])
+    tubes.sort(key=lambda row: (row.subject_id or "", visits.index(row.visit or ""), row.replicate))
     console.print()
     console.print(_endpoint_table(tubes, template, plan.template))
     if result.records and any(r.status == "control" for r in result.records):
@@ -101,22 +105,25 @@ def _endpoint_table(rows: Sequence[EndpointRow], template: Template, loaded: Loa
     endpoint = template.endpoint
     numerator, denominator = template.gate(endpoint.numerator).label, template.gate(endpoint.denominator).label
     draft = "" if loaded.status == "released" else f"  {loaded.status.upper()}"
-    table = Table(title=f"{numerator} by {loaded.name}{draft}", title_justify="left", title_style="bold")
-    table.add_column("subject")
-    table.add_column("visit")
-    table.add_column(f"% of {denominator}", justify="right", style="bold")
-    table.add_column("95 % interval, counting only", justify="right")
-    table.add_column("events", justify="right")
+    table = Table(
+        title=f"{numerator} by {loaded.name}{draft}", title_justify="left", title_style="bold", box=SIMPLE_HEAD
+    )
     of_cd4 = any(row.treg_pct_of_cd4 is not None for row in rows)
+    table.add_column("subject", overflow="fold")
+    table.add_column("visit", overflow="fold")
+    longest = max(len(word) for word in denominator.split())
+    table.add_column(f"% of {denominator}", justify="right", style="bold", min_width=longest)
+    table.add_column("95 %, counting", justify="right", min_width=9)
+    table.add_column("events", justify="right", no_wrap=True)
     if of_cd4:
-        table.add_column("% of CD4+", justify="right")
+        table.add_column("% of CD4+", justify="right", min_width=5)
     table.add_column("status")
     for row in rows:
         cells = [
             escape(row.subject_id or "") + (f" (replicate {row.replicate})" if row.replicate != 1 else ""),
             escape(row.visit or ""),
             _number(row.endpoint_pct),
-            f"{_number(row.endpoint_pct_count_low)} to {_number(row.endpoint_pct_count_high)}"
+            f"{_number(row.endpoint_pct_count_low)}-{_number(row.endpoint_pct_count_high)}"
             if row.endpoint_pct is not None
             else "",
             f"{row.n_numerator:,} of {row.n_denominator:,}" if row.n_numerator is not None else "",

@@ -11,7 +11,7 @@ import numpy as np
 from tregflow.template.model import BooleanGate, GateBase, RangeGate, gate_dimensions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -34,26 +34,32 @@ class Axis:
     low: float
     high: float
 
-    def cells(self, values: NDArray[np.float64]) -> NDArray[np.intp]:
+    def cells(self, values: NDArray[np.float64]) -> NDArray[np.uint8]:
         """Bin index `(m,)` of scale values. For a transform, resolved to 1/128 of an octave of the value."""
-        if self.transform is None:
-            scaled = (values - self.low) * (BINS / (self.high - self.low))
-            return np.clip(np.nan_to_num(scaled, nan=0.0), 0, BINS - 1).astype(np.intp)
-        table = _table(self.transform, self.low, self.high)
-        with np.errstate(over="ignore"):
-            return table[values.astype(np.float32).view(np.uint32) >> np.uint32(16)]
+        if self.transform is not None:
+            with np.errstate(over="ignore"):
+                return _table(self)[values.astype(np.float32).view(np.uint32) >> np.uint32(16)]
+        return _bins(values, self.low, self.high)
+
+
+def _bins(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
+    """Bin index on a linear axis; what is not a number goes to the first bin."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = (values - low) * (BINS / (high - low))
+    np.fmax(scaled, 0, out=scaled)
+    np.fmin(scaled, BINS - 1, out=scaled)
+    return scaled.astype(np.uint8)
 
 
 @lru_cache(maxsize=64)
-def _table(transform: Transform, low: float, high: float) -> NDArray[np.intp]:
+def _table(axis: Axis) -> NDArray[np.uint8]:
     """Bin index by the upper half of a float32's bits (sign, exponent, 7 bits of mantissa)."""
+    if axis.transform is None:
+        raise TypeError(axis.dimension)
     bits = (np.arange(65536, dtype=np.uint32) << np.uint32(16)) | np.uint32(0x8000)
-    single = bits.view(np.float32)
-    values = np.where(np.isfinite(single), single, np.float32(0)).astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        transformed = transform(values)
-    scaled = (np.nan_to_num(transformed, nan=-1.0) - low) * (BINS / (high - low))
-    return np.clip(scaled, 0, BINS - 1).astype(np.intp)
+    with np.errstate(invalid="ignore"):
+        values = bits.view(np.float32).astype(np.float64)
+    return _bins(axis.transform(values), axis.low, axis.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +75,16 @@ class Panel:
         """The dimensions of its axes."""
         return tuple(a.dimension for a in self.axes)
 
-    def bin(self, values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.intp]:
-        """Counts of one block, flattened x-major, length `BINS ** len(axes)`."""
-        cells = self.axes[0].cells(values[self.axes[0].dimension])
-        for axis in self.axes[1:]:
-            cells = cells * BINS + axis.cells(values[axis.dimension])
+    def bin(self, values: Sequence[NDArray[np.float64]]) -> NDArray[np.intp]:
+        """Counts of events, given as one array of scale values `(m,)` per axis, as `empty`."""
+        cells = self.axes[0].cells(values[0]).astype(np.uint16)
+        for axis, more in zip(self.axes[1:], values[1:], strict=True):
+            cells = cells * np.uint16(BINS) + axis.cells(more)
         return np.bincount(cells, minlength=BINS ** len(self.axes))
+
+    def empty(self) -> NDArray[np.intp]:
+        """No counts yet: flattened x-major, length `BINS ** len(axes)`."""
+        return np.zeros(BINS ** len(self.axes), dtype=np.intp)
 
 
 def panels(template: Template, columns: Columns, order: Sequence[Gate]) -> tuple[Panel, ...]:

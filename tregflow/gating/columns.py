@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Events per block: what a block's gates work on stays in the outer cache.
 BLOCK = 32768
-_STRIP = 4096  # events compensated at a time: a strip of ten detectors stays in the second-level cache
+_NOWHERE = np.empty(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,13 @@ class Columns:
         mixed = [d for d in dimensions if d in self.weights]
         plain = [d for d in dimensions if d not in self.weights]
         detectors = self.detectors if mixed else ()
+        if not dimensions:
+            return {}
         rows = self.sample.rows(start, stop, index, (*detectors, *(self.channels[d].index for d in plain)))
         out = dict(zip(plain, rows[len(detectors) :], strict=True))
         if mixed:
-            out.update(zip(mixed, _weighted_sums([self.weights[d] for d in mixed], rows[: len(detectors)]), strict=True))
+            weights = np.stack([self.weights[d] for d in mixed])
+            out.update(zip(mixed, weights @ rows[: len(detectors)], strict=True))
         return out
 
     def gather(self, dimensions: Sequence[str], mask: NDArray[np.bool_] | None) -> list[NDArray[np.float64]]:
@@ -70,23 +73,6 @@ class Columns:
         return out
 
 
-def _weighted_sums(weights: Sequence[NDArray[np.float64]], rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum over the detectors, `(len(weights), m)`, of weight times row, in the order of the detectors.
-
-    A matrix product is no faster here and rounds an event's value differently on another processor, or beside other
-    events; this sum depends on nothing but the event.
-    """
-    out = np.empty((len(weights), rows.shape[1]))
-    for start in range(0, rows.shape[1], _STRIP):
-        strip = rows[:, start : start + _STRIP]
-        term = np.empty(strip.shape[1])
-        for own, total in zip(weights, out[:, start : start + _STRIP], strict=True):
-            np.multiply(strip[0], own[0], out=total)
-            for weight, row in zip(own[1:], strip[1:], strict=True):
-                total += np.multiply(row, weight, out=term)
-    return out
-
-
 def make_columns(sample: Sample, channels: Mapping[str, Channel], spillover: Spillover | None) -> Columns:
     """Columns of a sample; `spillover` None means that nothing is to be compensated (unmixed data)."""
     if spillover is None or spillover.is_identity:
@@ -100,3 +86,62 @@ def make_columns(sample: Sample, channels: Mapping[str, Channel], spillover: Spi
         if channel.pnn in position
     }
     return Columns(sample, channels, tuple(index[name] for name in spillover.channels), weights)
+
+
+class Block:
+    """The events of one block that a stage of gates looks at, their values, and which of them each population holds.
+
+    `outer` are the populations known from an earlier stage, with their masks (None: all events); the block is theirs.
+    Places are positions among the block's events.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        dimensions: Sequence[str],
+        start: int,
+        stop: int,
+        outer: Mapping[str | None, NDArray[np.bool_] | None],
+    ) -> None:
+        masks = {population: mask[start:stop] for population, mask in outer.items() if mask is not None}
+        index = np.flatnonzero(np.logical_or.reduce(list(masks.values()))) if len(masks) == len(outer) else None
+        self._events = np.arange(start, stop) if index is None else start + index
+        self._values = columns.values(dimensions, start, stop, index)
+        # by population; None is all of the block, which then needs no copy
+        self._places: dict[str | None, NDArray[np.intp] | None] = dict.fromkeys(outer)
+        if len(outer) > 1:
+            for population, mask in masks.items():
+                self._places[population] = np.flatnonzero(mask if index is None else mask[index])
+        self._taken: dict[tuple[str | None, str], NDArray[np.float64]] = {}
+        self._finite: dict[str, bool] = {}
+
+    def enter(self, population: str, parent: str | None, inside: NDArray[np.bool_]) -> None:
+        """Make a population known: those of the parent's events that are inside."""
+        places = self._places[parent]
+        self._places[population] = np.flatnonzero(inside) if places is None else places[inside]
+
+    def holds(self, population: str | None) -> bool:
+        """Whether the block has events of a population."""
+        places = self._places.get(population, _NOWHERE)
+        return self._events.size > 0 if places is None else places.size > 0
+
+    def events(self, population: str | None) -> NDArray[np.intp]:
+        """The indices, in the sample, of the block's events that a population holds."""
+        places = self._places[population]
+        return self._events if places is None else self._events[places]
+
+    def values(self, population: str | None, dimensions: Sequence[str]) -> list[NDArray[np.float64]]:
+        """Compensated scale values of a population's events, one array per dimension."""
+        places = self._places[population]
+        if places is None:
+            return [self._values[d] for d in dimensions]
+        for d in dimensions:
+            if (population, d) not in self._taken:
+                self._taken[population, d] = self._values[d][places]
+        return [self._taken[population, d] for d in dimensions]
+
+    def all_finite(self, dimension: str) -> bool:
+        """Whether every value of the block in a dimension is finite."""
+        if dimension not in self._finite:
+            self._finite[dimension] = bool(np.isfinite(self._values[dimension]).all())
+        return self._finite[dimension]
