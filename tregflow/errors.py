@@ -26,98 +26,33 @@ _EXPORT_AGAIN = (
 
 CODES: dict[str, Code] = {
     # --- FCS files -------------------------------------------------------------------------------------------------
-    "FCS_OPEN": Code(
-        "the file cannot be opened or read",
-        "Check the path and that you may read the file.",
-    ),
+    "FCS_OPEN": Code("the file cannot be opened or read", "Check the path and that you may read the file."),
     "FCS_NOT_FCS": Code(
-        "the file does not begin with an FCS HEADER",
-        "Check that this is an FCS file and was copied completely.",
+        "the file does not begin with an FCS HEADER", "Check that this is an FCS file and was copied completely."
     ),
-    "FCS_VERSION": Code(
-        "the FCS version is not 2.0, 3.0, 3.1 or 3.2",
-        "Export the file as FCS 3.0 or 3.1.",
-    ),
-    "FCS_HEADER": Code(
-        "an offset in HEADER is not a whole number",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_TEXT_MISSING": Code(
-        "HEADER does not say where TEXT lies, or it lies outside the file",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_TEXT_DELIMITER": Code(
-        "TEXT does not begin with a delimiter, so its offset is wrong",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_TEXT_PAIRS": Code(
-        "keywords and values of TEXT do not alternate",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_KEYWORD_MISSING": Code(
-        "a keyword without which the events cannot be read is missing",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_KEYWORD_VALUE": Code(
-        "a keyword on which the events depend has an impossible value",
-        _EXPORT_AGAIN,
-    ),
+    "FCS_VERSION": Code("the FCS version is not 2.0, 3.0, 3.1 or 3.2", "Export the file as FCS 3.0 or 3.1."),
+    "FCS_HEADER": Code("an offset in HEADER is not a whole number", _EXPORT_AGAIN),
+    "FCS_TEXT_MISSING": Code("HEADER does not say where TEXT lies, or it lies outside the file", _EXPORT_AGAIN),
+    "FCS_TEXT_DELIMITER": Code("TEXT does not begin with a delimiter, so its offset is wrong", _EXPORT_AGAIN),
+    "FCS_TEXT_PAIRS": Code("keywords and values of TEXT do not alternate", _EXPORT_AGAIN),
+    "FCS_KEYWORD_MISSING": Code("a keyword without which the events cannot be read is missing", _EXPORT_AGAIN),
+    "FCS_KEYWORD_VALUE": Code("a keyword on which the events depend has an impossible value", _EXPORT_AGAIN),
     "FCS_KEYWORD_CONFLICT": Code(
-        "a keyword on which the events depend is written twice with different values",
-        _EXPORT_AGAIN,
+        "a keyword on which the events depend is written twice with different values", _EXPORT_AGAIN
     ),
-    "FCS_MODE": Code(
-        "the file holds histograms, not a list of events",
-        "Export the events in list mode.",
-    ),
-    "FCS_DATATYPE": Code(
-        "$DATATYPE or $PnDATATYPE is not one of the standard's",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_BYTEORD": Code(
-        "$BYTEORD is no byte order, or does not fit the widths",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_WIDTH": Code(
-        "$PnB is no width the data type can have",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_RANGE": Code(
-        "$PnR of an integer parameter is missing, so the bits that count are unknown",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_DATASET": Code(
-        "the file has fewer data sets than the number asked for",
-        "Count data sets from 0.",
-    ),
-    "FCS_DATA_MISSING": Code(
-        "neither HEADER nor TEXT says where DATA lies",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_DATA_LENGTH": Code(
-        "no stated place of DATA has the length that $TOT and the widths ask for",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_DATA_OVERLAPS": Code(
-        "the stated place of DATA overlaps HEADER or TEXT",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_OFFSETS_CONFLICT": Code(
-        "HEADER and TEXT give different places of DATA and both would fit",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_TRUNCATED": Code(
-        "the file ends before the segments it promises: it was cut",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_REENCODED": Code(
-        "DATA went through a text editor and its values are lost",
-        _EXPORT_AGAIN,
-    ),
-    "FCS_ASCII": Code(
-        "DATA in ASCII holds something else than the whole numbers it should",
-        _EXPORT_AGAIN,
-    ),
+    "FCS_MODE": Code("the file holds histograms, not a list of events", "Export the events in list mode."),
+    "FCS_DATATYPE": Code("$DATATYPE or $PnDATATYPE is not one of the standard's", _EXPORT_AGAIN),
+    "FCS_BYTEORD": Code("$BYTEORD is no byte order, or does not fit the widths", _EXPORT_AGAIN),
+    "FCS_WIDTH": Code("$PnB is no width the data type can have", _EXPORT_AGAIN),
+    "FCS_RANGE": Code("$PnR of an integer parameter is missing, so the bits that count are unknown", _EXPORT_AGAIN),
+    "FCS_DATASET": Code("the file has fewer data sets than the number asked for", "Count data sets from 0."),
+    "FCS_DATA_MISSING": Code("neither HEADER nor TEXT says where DATA lies", _EXPORT_AGAIN),
+    "FCS_DATA_LENGTH": Code("no stated place of DATA has the length that $TOT and the widths ask for", _EXPORT_AGAIN),
+    "FCS_DATA_OVERLAPS": Code("the stated place of DATA overlaps HEADER or TEXT", _EXPORT_AGAIN),
+    "FCS_OFFSETS_CONFLICT": Code("HEADER and TEXT give different places of DATA and both would fit", _EXPORT_AGAIN),
+    "FCS_TRUNCATED": Code("the file ends before the segments it promises: it was cut", _EXPORT_AGAIN),
+    "FCS_REENCODED": Code("DATA went through a text editor and its values are lost", _EXPORT_AGAIN),
+    "FCS_ASCII": Code("DATA in ASCII holds something else than the whole numbers it should", _EXPORT_AGAIN),
     "FCS_LOG_ON_FLOAT": Code(
         "a floating-point parameter has a logarithmic $PnE, which the standard forbids",
         "Use another channel, or export the file again: it cannot be told whether its values are linear.",
@@ -127,109 +62,68 @@ CODES: dict[str, Code] = {
         "None is needed.",
     ),
     "FCS_MODE_MISSING": Code(
-        "$MODE is missing; DATA has the length of a list of events and was read as one",
-        "None is needed.",
+        "$MODE is missing; DATA has the length of a list of events and was read as one", "None is needed."
     ),
     "FCS_PNE_MISSING": Code(
         "$PnE of an integer parameter is missing, which FCS 3.0 and later require; it was read as linear",
         "Check at the cytometer whether the channel was amplified logarithmically.",
     ),
-    "FCS_WRITE": Code(
-        "the events or keywords cannot be written as FCS",
-        "Correct the input named in the message.",
-    ),
+    "FCS_WRITE": Code("the events or keywords cannot be written as FCS", "Correct the input named in the message."),
     "FCS_TEXT_LATIN1": Code(
-        "TEXT is not UTF-8 and was read as latin-1",
-        "None is needed, unless names with accents look wrong.",
+        "TEXT is not UTF-8 and was read as latin-1", "None is needed, unless names with accents look wrong."
     ),
-    "FCS_TEXT_EMPTY_VALUE": Code(
-        "keywords have an empty value, which the standard forbids",
-        "None is needed.",
-    ),
+    "FCS_TEXT_EMPTY_VALUE": Code("keywords have an empty value, which the standard forbids", "None is needed."),
     "FCS_TEXT_END": Code(
-        "TEXT ends one byte beside its stated end",
-        "None is needed: its last delimiter shows where it ends.",
+        "TEXT ends one byte beside its stated end", "None is needed: its last delimiter shows where it ends."
     ),
     "FCS_TEXT_UNTERMINATED": Code(
-        "TEXT has no final delimiter, so its last value may be cut",
-        "Look at the last keyword.",
+        "TEXT has no final delimiter, so its last value may be cut", "Look at the last keyword."
     ),
-    "FCS_TEXT_OFFSETS_UNREADABLE": Code(
-        "offsets in TEXT are not whole numbers; HEADER's were used",
-        "None is needed.",
-    ),
-    "FCS_TEXT_OFFSETS_MISSING": Code(
-        "TEXT does not give the offsets of DATA; HEADER's were used",
-        "None is needed.",
-    ),
+    "FCS_TEXT_OFFSETS_UNREADABLE": Code("offsets in TEXT are not whole numbers; HEADER's were used", "None is needed."),
+    "FCS_TEXT_OFFSETS_MISSING": Code("TEXT does not give the offsets of DATA; HEADER's were used", "None is needed."),
     "FCS_STEXT_IGNORED": Code(
-        "supplemental TEXT repeats TEXT or cannot be read",
-        "Compare the keywords with the cytometer if one is missing.",
+        "supplemental TEXT repeats TEXT or cannot be read", "Compare the keywords with the cytometer if one is missing."
     ),
-    "FCS_ANALYSIS_IGNORED": Code(
-        "ANALYSIS cannot be read; nothing of it is used",
-        "None is needed.",
-    ),
+    "FCS_ANALYSIS_IGNORED": Code("ANALYSIS cannot be read; nothing of it is used", "None is needed."),
     "FCS_KEYWORD_REPEATED": Code(
-        "a keyword is written twice with different values; the first counts",
-        "Check the keyword at the cytometer.",
+        "a keyword is written twice with different values; the first counts", "Check the keyword at the cytometer."
     ),
     "FCS_NEXTDATA": Code(
-        "$NEXTDATA leads nowhere; the data set was read as the last",
-        "Check that the file was copied completely.",
+        "$NEXTDATA leads nowhere; the data set was read as the last", "Check that the file was copied completely."
     ),
     "FCS_DATA_OFF_BY_ONE": Code(
-        "the stated end of DATA is one byte off; $TOT and the widths leave one place",
-        "None is needed.",
+        "the stated end of DATA is one byte off; $TOT and the widths leave one place", "None is needed."
     ),
     "FCS_HEADER_TEXT_DIFFER": Code(
-        "HEADER and TEXT give different places of DATA and only one fits",
-        "Tell the maker of the writing software.",
+        "HEADER and TEXT give different places of DATA and only one fits", "Tell the maker of the writing software."
     ),
-    "FCS_HEADER_BLANK": Code(
-        "HEADER leaves DATA blank where it need not; TEXT's offsets were used",
-        "None is needed.",
-    ),
+    "FCS_HEADER_BLANK": Code("HEADER leaves DATA blank where it need not; TEXT's offsets were used", "None is needed."),
     "FCS_TOT_DERIVED": Code(
         "$TOT is missing; the number of events follows from the length of DATA",
         "Check the number of events with the cytometer's.",
     ),
     "FCS_WIDTH_FLOAT": Code(
-        "$PnB is not the width of the floating-point type; the type's width fits DATA",
-        "None is needed.",
+        "$PnB is not the width of the floating-point type; the type's width fits DATA", "None is needed."
     ),
     "FCS_WIDTH_WORDS": Code(
         "$PnB is not a whole number of bytes; only words of whole bytes fit DATA",
         "Tell the maker of the writing software.",
     ),
     "FCS_RANGE_UNKNOWN": Code(
-        "$PnR of a floating-point parameter is missing; axes cannot use it",
-        "None is needed for counts.",
+        "$PnR of a floating-point parameter is missing; axes cannot use it", "None is needed for counts."
     ),
     "FCS_DUPLICATE_PNN": Code(
-        "two channels have one name",
-        "Correct $PnN at the cytometer; a template cannot tell these channels apart.",
+        "two channels have one name", "Correct $PnN at the cytometer; a template cannot tell these channels apart."
     ),
-    "FCS_PNN_MISSING": Code(
-        "a channel has no name",
-        "Correct $PnN at the cytometer if the channel is needed.",
-    ),
+    "FCS_PNN_MISSING": Code("a channel has no name", "Correct $PnN at the cytometer if the channel is needed."),
     "FCS_LOG_OFFSET_ZERO": Code(
-        "$PnE has decades and an offset of 0, read as 1 as the standard says",
-        "None is needed.",
+        "$PnE has decades and an offset of 0, read as 1 as the standard says", "None is needed."
     ),
-    "FCS_GAIN_INVALID": Code(
-        "$PnG is not above 0; no gain was applied",
-        "Check the amplifier gain at the cytometer.",
-    ),
+    "FCS_GAIN_INVALID": Code("$PnG is not above 0; no gain was applied", "Check the amplifier gain at the cytometer."),
     "FCS_GAIN_IGNORED": Code(
-        "$PnG on Time or a logarithmic parameter has no meaning and was not applied",
-        "None is needed.",
+        "$PnG on Time or a logarithmic parameter has no meaning and was not applied", "None is needed."
     ),
-    "FCS_TIME_NOT_LINEAR": Code(
-        "$PnE of Time is logarithmic; Time was read as linear",
-        "Check Time at the cytometer.",
-    ),
+    "FCS_TIME_NOT_LINEAR": Code("$PnE of Time is logarithmic; Time was read as linear", "Check Time at the cytometer."),
     "FCS_TIMESTEP": Code(
         "there is a Time channel but no usable $TIMESTEP; Time stays in ticks",
         "Check $TIMESTEP at the cytometer if times in seconds are needed.",
@@ -304,8 +198,7 @@ CODES: dict[str, Code] = {
         "Compute the matrix again from single stains of every fluorochrome.",
     ),
     "COMPENSATION_TWICE": Code(
-        "a compensation would be applied to values that are compensated already",
-        "Export the tube uncompensated.",
+        "a compensation would be applied to values that are compensated already", "Export the tube uncompensated."
     ),
     "GATE_EXPORT": Code(
         "a tree of gates cannot be written as Gating-ML",
@@ -358,8 +251,7 @@ CODES: dict[str, Code] = {
         "Look at the gate in the report before using the number.",
     ),
     "PLACEMENT_NO_SHARED": Code(
-        "no tube of the batch could place a gate that the batch shares",
-        "See the findings of the batch's other tubes.",
+        "no tube of the batch could place a gate that the batch shares", "See the findings of the batch's other tubes."
     ),
     "PLACEMENT_NOT_OWN": Code(
         "this tube could not place a gate that its batch shares; the cut of the batch's other tubes was used",
@@ -445,8 +337,7 @@ CODES: dict[str, Code] = {
     ),
     # --- simulation ------------------------------------------------------------------------------------------------
     "SIMULATE_PARAMETER": Code(
-        "a simulated tube or batch was asked for that cannot exist",
-        "Correct the settings named in the message.",
+        "a simulated tube or batch was asked for that cannot exist", "Correct the settings named in the message."
     ),
     "SIMULATE_OUT_EXISTS": Code(
         "the folder for a simulated batch exists and is not empty",
@@ -540,9 +431,7 @@ class TregflowError(Exception):
         return _rebuild, (type(self), self.code, self.message, self.remedy, self.data), self.__dict__
 
 
-def _rebuild(
-    kind: type[TregflowError], code: str, message: str, remedy: str, data: dict[str, object]
-) -> TregflowError:
+def _rebuild(kind: type[TregflowError], code: str, message: str, remedy: str, data: dict[str, object]) -> TregflowError:
     return kind(code, message, remedy=remedy, **data)
 
 

@@ -128,14 +128,15 @@ def _reason(details: ErrorDetails) -> str:
     return details["msg"] if details["type"] == "missing" or len(found) > 60 else f"{details['msg']}; found {found}"
 
 
-def _toml_only(value: object) -> dict[str, str]:
+def _toml_only(value: object) -> dict[str, list[str]]:
     """A date or time, which no key of a template takes, as something that no key takes in JSON either."""
-    return {type(value).__name__: str(value)}
+    return {type(value).__name__: [str(value)]}
 
 
 def _problems(template: Template) -> Iterator[str]:
     yield from _transform_problems(template)
     yield from _panel_problems(template)
+    yield from _tube_problems(template)
     ids = [gate.id for gate in template.gates]
     for repeated in sorted({i for i in ids if ids.count(i) > 1}):
         yield f"gates: id '{repeated}' is used {ids.count(repeated)} times"
@@ -170,6 +171,9 @@ def _panel_problems(template: Template) -> Iterator[str]:
                 yield f"panel, {marker}: alias '{alias}' has nothing but separators"
             elif (owner := spelled.setdefault((folded, entry.feature), marker)) != marker:
                 yield f"panel, {marker}: alias '{alias}' also belongs to {owner}"
+
+
+def _tube_problems(template: Template) -> Iterator[str]:
     if template.tubes.pattern is not None:
         try:
             re.compile(template.tubes.pattern)
