@@ -9,10 +9,12 @@ from __future__ import annotations
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowkit import Dimension, GatingStrategy, Matrix, Sample, gates, transforms
-from flowkit._models.gating_results import GatingResults
+
+if TYPE_CHECKING:
+    from flowkit._models.gating_results import GatingResults
 
 
 def gate(path: Path, template: dict[str, Any]) -> GatingResults:

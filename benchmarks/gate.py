@@ -28,8 +28,8 @@ import flowkit_loop
 from threadpoolctl import threadpool_limits
 from tubes import make_tubes
 
-from tregflow.gating import gate, gate_sample, open_tube
-from tregflow.template.registry import load_template
+from tregflow.gating import GatingResult, gate_sample, open_tube
+from tregflow.template.registry import LoadedTemplate, load_template
 
 HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE / "t7.toml"
@@ -58,13 +58,19 @@ def main() -> None:
             weigh_processes(sides)
 
 
+def gate(path: Path, loaded: LoadedTemplate, *, draw: bool) -> GatingResult:
+    """Our side of `flowkit_loop.gate`."""
+    tube = open_tube(path, loaded.template)
+    return gate_sample(tube.sample, loaded.template, channels=tube.channels, spillover=tube.spillover, draw=draw)
+
+
 def compare_masks(paths: Sequence[Path]) -> None:
     """Every population of every file, event by event."""
     loaded, document = load_template(str(TEMPLATE)), tomllib.loads(TEMPLATE.read_text())
     n_tests = n_different = 0
     for path in paths:
         theirs = flowkit_loop.gate(path, document)
-        for population in gate(path, loaded).populations:
+        for population in gate(path, loaded, draw=False).populations:
             n_tests += population.mask.size
             n_different += int((population.mask != theirs.get_gate_membership(population.id)).sum())
     print(f"memberships compared: {n_tests:,}; different: {n_different}")
@@ -75,18 +81,13 @@ def compare_masks(paths: Sequence[Path]) -> None:
 def time_engines(paths: Sequence[Path]) -> None:
     """Read and gate, file by file, in this process, one thread, imports done: medians of the ratio by file."""
     loaded, document = load_template(str(TEMPLATE)), tomllib.loads(TEMPLATE.read_text())
-
-    def counts_only(path: Path) -> None:
-        tube = open_tube(path, loaded.template)
-        gate_sample(tube.sample, loaded.template, channels=tube.channels, spillover=tube.spillover, draw=False)
-
     rows = []
     with threadpool_limits(1):
         for path in paths:
             calls = (
                 lambda path=path: flowkit_loop.gate(path, document),
-                lambda path=path: counts_only(path),
-                lambda path=path: gate(path, loaded),
+                lambda path=path: gate(path, loaded, draw=False),
+                lambda path=path: gate(path, loaded, draw=True),
             )
             rows.append([_seconds(call) for call in calls])
     print("\nengine alone, per file, one thread (median over files)")
@@ -131,13 +132,14 @@ def _tregflow(batch: Path, results: Path, options: Sequence[str]) -> Callable[[]
 
 def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
-    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
 
 
 def _run(arguments: Sequence[str]) -> None:
     process = _start(arguments)
-    if process.wait() != 0:
-        sys.exit(f"exit code {process.returncode}: {' '.join(arguments)}")
+    _, messages = process.communicate()
+    if process.returncode != 0:
+        sys.exit(f"exit code {process.returncode}: {' '.join(arguments)}\n{messages.decode()}")
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -149,7 +151,7 @@ def _seconds(call: Callable[[], object]) -> float:
 def _peak_mib(arguments: Sequence[str]) -> float:
     process, peak = _start(arguments), 0
     done = threading.Event()
-    threading.Thread(target=lambda: (process.wait(), done.set()), daemon=True).start()
+    threading.Thread(target=lambda: (process.communicate(), done.set()), daemon=True).start()
     while not done.wait(0.02):
         peak = max(peak, sum(_pss_kib(pid) for pid in _family(process.pid)))
     return peak / 1024
@@ -159,10 +161,10 @@ def _family(pid: int) -> Iterator[int]:
     """A process and all below it."""
     yield pid
     try:
-        children = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+        listed = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:  # it ended meanwhile
         return
-    for child in children:
+    for child in (int(number) for numbers in listed for number in numbers):
         yield from _family(child)
 
 

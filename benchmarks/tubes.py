@@ -1,4 +1,4 @@
-"""The benchmark's tubes: 14 float32 channels, even files little-endian, odd files big-endian. Same arguments, same bytes.
+"""The benchmark's tubes: 14 float32 channels; even files little-endian, odd files big-endian; always the same bytes.
 
 A rough mixture of ten populations, made in a second or two a file: enough to give gates the work that real tubes give
 them (doublets, dead cells, negatives around zero after compensation, a Treg gate that cuts through its population).
@@ -8,11 +8,14 @@ It is no model of anything; `tregflow simulate` is that.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tregflow.fcs import write_fcs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MARKERS = ("Viability", "CD3", "CD4", "CD8", "CD25", "FOXP3", "CD127", "CD45RA")
 DETECTORS = ("BV510-A", "APC-H7-A", "BV421-A", "BV605-A", "PE-Cy7-A", "PE-A", "APC-A", "FITC-A")
@@ -76,7 +79,8 @@ def _write(path: Path, number: int, n_events: int) -> None:
 def _scatter(events: NDArray[np.float32], population: NDArray[np.intp], rng: np.random.Generator) -> None:
     """FSC-A, -H, -W and SSC-A, -H; one event in twenty is two cells, whose height is short of its area."""
     n = len(events)
-    forward, side = (np.array([row[at] for row in POPULATIONS.values()], np.float32)[population] * 1000 for at in (1, 2))
+    levels = 1000 * np.array([row[1:3] for row in POPULATIONS.values()], np.float32)
+    forward, side = levels[population].T
     doublet = rng.random(n) < 0.05
     area = forward * (1 + 0.11 * rng.standard_normal(n, np.float32)) * (1 + 0.9 * doublet)
     height = 0.8 * area * (1 + 0.03 * rng.standard_normal(n, np.float32)) * (1 - 0.4 * doublet)

@@ -8,9 +8,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import ROOT, real_data
 
+import tregflow as tf
 from tregflow.batch import check_batch, make_plan, run_batch
 from tregflow.batch import run as run_module
 from tregflow.errors import BatchError, StudyError, TemplateError
@@ -302,7 +304,7 @@ def test_another_template_than_the_pinned_one_marks_every_row(tmp_path: Path) ->
     draft.write_text(text.replace('version = "0.1.0"', 'version = "0.2.0-draft"'))
     gate(batch, tmp_path / "r", template=str(draft))
     rows = endpoint(tmp_path / "r")
-    assert [r["finding_codes"] for r in rows] == ["TEMPLATE_NOT_PINNED;TEMPLATE_STATUS"] * 2
+    assert [r["finding_codes"] for r in rows] == ["TEMPLATE_DRAFT;TEMPLATE_NOT_PINNED"] * 2
     assert {r["status"] for r in rows} == {"review"}
     assert "DRAFT" in (tmp_path / "r" / "report.html").read_text()
 
@@ -376,6 +378,86 @@ def test_a_damaged_record_is_made_again(tmp_path: Path) -> None:
     record.write_bytes(record.read_bytes()[:500])
     gate(batch, tmp_path / "r")
     assert digest(tmp_path / "r") == before
+
+
+def test_files_edited_or_removed_since_are_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    batch = make_batch(tmp_path / "b", TWO)
+    gate(batch, tmp_path / "r")
+    before = digest(tmp_path / "r")
+    record = tmp_path / "r" / "samples" / "S01_BL_stained.json"
+    record.write_text(record.read_text().replace('"n_events": 25619', '"n_events": 25620'))
+    (tmp_path / "r" / "gates" / "S01_W12_stained.gating-ml.xml").unlink()
+    gate(batch, tmp_path / "r")
+    assert digest(tmp_path / "r") == before
+    assert caplog.text.count("its files are not what the ledger says") == 2
+
+
+def test_an_edited_ledger_stops_the_next_run(tmp_path: Path) -> None:
+    batch = make_batch(tmp_path / "b", TWO)
+    gate(batch, tmp_path / "r")
+    ledger = tmp_path / "r" / "ledger.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[:1] + lines[2:]))
+    with pytest.raises(BatchError, match=r"LEDGER_BROKEN: line 2 of ledger.jsonl"):
+        gate(batch, tmp_path / "r")
+
+
+def test_what_a_kill_leaves_half_written_is_cleared(tmp_path: Path) -> None:
+    batch = make_batch(tmp_path / "b", TWO)
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / ".run.json.123.part").write_bytes(b"{")
+    gate(batch, tmp_path / "r")
+    (tmp_path / "r" / "samples" / ".S01_BL_stained.json.123.part").write_bytes(b"{")
+    gate(batch, tmp_path / "r")
+    assert not list((tmp_path / "r").rglob(".*.part"))
+
+
+def test_tubes_without_a_batch_are_one_batch_and_that_is_said(tmp_path: Path) -> None:
+    batch = make_batch(tmp_path / "b", {name: row.removesuffix("B01") for name, row in TWO.items()})
+    result = gate(batch, tmp_path / "r")
+    assert [f.code for f in result.findings] == ["BATCH_UNNAMED"]
+    assert "2 stained tubes have no batch_id" in result.findings[0].message
+
+
+def test_a_tube_without_events_is_said_as_such(tmp_path: Path) -> None:
+    batch = make_batch(tmp_path / "b", TWO)
+    file = read_fcs(batch / "S01_BL_stained.fcs")
+    channels = [(p.pnn, p.pns) for p in file.parameters]
+    del file
+    write_fcs(batch / "S01_BL_stained.fcs", np.empty((0, len(channels))), channels)
+    assert [c.ok for c in check_batch(make_plan(batch))] == [False, True]
+    gate(batch, tmp_path / "r")
+    assert endpoint(tmp_path / "r")[0]["finding_codes"] == "TUBE_NO_EVENTS"
+
+
+# --- one tube by itself -----------------------------------------------------------------------------------------------
+
+
+def test_one_tube_with_its_record_has_the_counts_of_the_run(sample_run: Path) -> None:
+    template = tf.load_template("treg-foxp3-pbmc@0.1.0")
+    for name in ("S01_W12", "S03_BL"):
+        record = tf.read_record(sample_run / "samples" / f"{name}_stained.json")
+        result = tf.gate(SAMPLE / f"{name}_stained.fcs", template, record=record)
+        assert {p.id: p.n_events for p in result.populations} == {p.id: p.n_events for p in record.populations}
+        assert result.findings == ()
+
+
+def test_one_tube_alone_says_that_its_cuts_are_its_own() -> None:
+    template = tf.load_template("treg-foxp3-pbmc@0.1.0")
+    result = tf.gate(str(SAMPLE / "S01_W12_stained.fcs"), template)
+    assert (result["treg"].n_events, result["lymphocytes"].n_events) == (410, 24081)
+    assert [f.code for f in result.findings] == ["PLACEMENT_ALONE"]
+    with pytest.raises(KeyError, match=r"there is no population 'tregs'; there are: singlets, viable"):
+        result["tregs"]
+
+
+def test_a_record_of_another_tube_is_refused(sample_run: Path) -> None:
+    record = tf.read_record(sample_run / "samples" / "S01_BL_stained.json")
+    with pytest.raises(BatchError, match="RECORD_DIFFERENT: the record of S01_BL_stained"):
+        tf.gate(SAMPLE / "S01_W12_stained.fcs", tf.load_template("treg-foxp3-pbmc@0.1.0"), record=record)
+
+
+# --- same bytes, resume, refusals, continued --------------------------------------------------------------------------
 
 
 def test_another_run_is_refused_and_replaced_only_when_told(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,7 +50,7 @@ def test_gate_writes_beside_the_user_and_prints_the_table(run, batch: Path) -> N
     assert "1.68" in out
     assert "of 25,619" in out
     assert "% of Lymphocytes" in out
-    assert "Nothing needs attention." in out
+    assert "BATCH_UNNAMED" in out  # nobody said that the two tubes are one batch
     assert "[2/2]" in err  # one line per tube where there is no terminal
     assert Path("results/batch/report.html").is_file()
     assert "Report   results/batch/report.html" in out
@@ -189,6 +192,32 @@ def test_simulate(run) -> None:
     assert Path("batch/truth.csv").is_file()
     assert run("simulate", "batch")[0] == 2  # nothing is replaced unless told
     assert run("simulate", "batch", "--overwrite")[0] == 0
+
+
+def test_a_killed_run_leaves_no_worker_behind(batch: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tregflow.cli", "gate", str(SAMPLE), "--out", str(tmp_path / "r"), "--jobs", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    samples = tmp_path / "r" / "samples"
+    wait_until(lambda: samples.is_dir() and any(samples.iterdir()))
+    process.kill()
+    process.wait()
+
+    def gone() -> bool:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    wait_until(gone)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for something that must become true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
 
 
 def test_version_and_help_are_quick_and_clean() -> None:

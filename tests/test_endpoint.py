@@ -250,7 +250,7 @@ def test_populations():
         ("treg", "cd4", 200, 0.0, 0.0),
         ("none", "treg", 0, None, 0.0),
     ]
-    with pytest.raises(StudyError, match="TABLE_INVALID: 1100 of 1000"):
+    with pytest.raises(StudyError, match=r"TABLE_INVALID: S01_W12\.fcs: 1100 of 1000"):
         population_rows(TUBE, "x", [Population("singlets", None, 1100)], n_events=1000, denominator="singlets")
 
 
@@ -365,6 +365,51 @@ def test_keys_are_unique(tmp_path):
     ]
     write_csv(both, tmp_path / "e.csv")  # rows out = rows in
     assert len(read(tmp_path / "e.csv")) == 2
+
+
+def test_a_tube_that_the_manifest_lists_twice_has_two_rows(tmp_path):
+    codes = ["TUBE_DUPLICATE_BYTES", "TUBE_DUPLICATE_KEY"]
+    twice = build(status="not_evaluable", finding_codes=codes)
+    write_csv([twice, twice], tmp_path / "e.csv")
+    write_parquet([twice, twice], tmp_path / "e.parquet")
+    assert [row["file"] for row in read(tmp_path / "e.csv")] == ["S01_W12.fcs"] * 2
+    assert pq.read_table(tmp_path / "e.parquet").num_rows == 2
+    numbers = build(status="review", finding_codes=codes)
+    for rows in ([numbers, numbers], [build(status="not_evaluable", finding_codes=["TUBE_DUPLICATE_BYTES"])] * 2):
+        with pytest.raises(StudyError, match="TABLE_INVALID: more than one EndpointRow"):
+            write_csv(rows, tmp_path / "e.csv")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    tube: str
+    file: str = "S01_W12.fcs"
+    subject_id: str = "S01"
+    visit: str = "W12"
+    role: str = "stained"
+    replicate: int = 1
+    collected_at: str = ""
+    batch_id: str = ""
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"n_numerator": 40_001}, "40001 of 40000 events"),
+        ({"gate": ((5, 4), (1, 2))}, "5 of 4 events"),
+        ({"status": "fine"}, "status: Input should be 'ok'"),
+    ],
+)
+def test_a_record_that_was_edited_is_named(values, text):
+    with pytest.raises(StudyError, match=f"TABLE_INVALID: S01_W12_stained: {text}.* Delete the tube's record in samples/"):
+        build(Recorded("S01_W12_stained"), **values)
+
+
+@pytest.mark.parametrize("parent", ["gone", "treg", "cd4"])
+def test_populations_of_a_record_that_was_edited(parent):
+    tree = [Population("cd4", parent if parent != "gone" else None, 10), Population("treg", parent if parent == "gone" else "cd4", 5)]
+    with pytest.raises(StudyError, match="TABLE_INVALID: S01_W12_stained: population (cd4|treg) lies in "):
+        population_rows(Recorded("S01_W12_stained"), "S01_W12_stained", tree, n_events=20, denominator="cd4")
 
 
 def test_rows_of_one_model(tmp_path):

@@ -83,6 +83,34 @@ def test_a_finding_brings_its_remedy() -> None:
     assert sent(finding) == finding
 
 
+# --- texts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        (b"\xe4", "byte 0xE4 in line 1, column 1"),
+        ("a,b\nJ\u00f6rg,".encode() + b"J\xf6rg\n", "byte 0xF6 in line 2, column 7"),
+        (b"\xef\xbb\xbfa\r\n\r\nb\x80", "byte 0x80 in line 3, column 2"),
+        ("file".encode("utf-16"), "byte 0xFF in line 1, column 1"),
+    ],
+)
+def test_where_a_text_is_not_utf8(data: bytes, place: str) -> None:
+    with pytest.raises(UnicodeDecodeError) as caught:
+        data.decode("utf-8-sig")
+    assert errors.not_utf8(caught.value) == f"not UTF-8 text ({place})"
+
+
+@pytest.mark.parametrize(
+    "code", [f"COMPENSATION_{word}" for word in ("MISSING", "PARTIAL", "CHANNELS", "NOT_FINITE", "IDENTITY", "MALFORMED")]
+)
+def test_no_remedy_sends_to_a_manifest_column_that_the_template_may_refuse(code: str) -> None:
+    remedy = CODES[code].remedy
+    assert "the CSV" not in remedy
+    assert 'where the template allows it (compensation.source or alternatives has "manifest")' in remedy
+    assert 'compensation.source or alternatives has "manifest"' in CODES["COMPENSATION_NOT_ALLOWED"].remedy
+
+
 # --- the list -------------------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from tregflow.fcs import read_fcs, read_text
 GAIN = ("FCS_GAIN_IGNORED",)
 TIME = ("FCS_TIMESTEP",)
 SHIFT = ("FCS_DATA_OFF_BY_ONE",)
+EXTRA = ("FCS_EXTRA_BYTES",)
 CALIBUR = ("FCS_TEXT_LATIN1", "FCS_LOG_OFFSET_ZERO")
 ODD = "odd_fcsparser/FlowCytometers"
 
@@ -32,7 +33,7 @@ READS: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "flowkit_misc/100715.fcs": ("FCS2.0", 1, ()),
     "flowkit_misc/history_4_color_beads/*.fcs": ("FCS3.0", 1, GAIN),
     "flowkit_misc/simple_*/*.fcs": ("FCS3.1", 1, ()),
-    "flowkit_misc/test_comp_example.fcs": ("FCS3.0", 1, GAIN + SHIFT),  # end of DATA one too high in HEADER and TEXT
+    "flowkit_misc/test_comp_example.fcs": ("FCS3.0", 1, GAIN + SHIFT + EXTRA),  # end of DATA one too high in HEADER and TEXT
     "flowsom_68983/68983.fcs": ("FCS3.0", 1, GAIN),
     "foxp3_cytof_batches/*.fcs": ("FCS3.0", 1, TIME),
     "foxp3_spectral_cycombine/test.fcs": ("FCS3.0", 1, ()),
@@ -53,12 +54,12 @@ READS: dict[str, tuple[str, int, tuple[str, ...]]] = {
     f"{ODD}/MiltenyiBiotec/FCS3.0/*.fcs": ("FCS3.0", 1, ()),
     f"{ODD}/MiltenyiBiotec/FCS3.1/*.fcs": ("FCS3.1", 1, SHIFT),  # exclusive ends; supplemental TEXT of 124 KB in two
     f"{ODD}/cyflow_cube_8/*.fcs": ("FCS3.0", 1, ("FCS_STEXT_IGNORED",)),  # 16, 32 and 8 bits; a zip file as STEXT
-    f"{ODD}/fake_bitmask_error/*.lmd": ("FCS2.0", 1, ()),  # junk in the bits above $PnR
-    f"{ODD}/fake_large_fcs/*.fcs": ("FCS3.0", 1, (*GAIN, "FCS_HEADER_BLANK")),
+    f"{ODD}/fake_bitmask_error/*.lmd": ("FCS2.0", 1, EXTRA),  # junk in the bits above $PnR
+    f"{ODD}/fake_large_fcs/*.fcs": ("FCS3.0", 1, (*GAIN, "FCS_HEADER_BLANK", *EXTRA)),
     "odd_flowio/fcs_files/3FITC_4PE_004.fcs": ("FCS2.0", 1, CALIBUR),
     "odd_flowio/fcs_files/B01*.fcs": ("FCS3.1", 1, ("FCS_STEXT_IGNORED",)),  # Accuri: STEXT is TEXT again
     "odd_flowio/fcs_files/G11.fcs": ("FCS3.1", 1, ()),  # UTF-8 with a trade mark sign; TEXT filled up with blanks
-    "odd_flowio/fcs_files/coulter.lmd": ("FCS2.0", 2, SHIFT),  # FCS 2.0 and, behind it, FCS 3.0
+    "odd_flowio/fcs_files/coulter.lmd": ("FCS2.0", 2, SHIFT + EXTRA),  # FCS 2.0 and, behind it, FCS 3.0
     "odd_flowio/fcs_files/data1.fcs": ("FCS2.0", 1, ("FCS_TEXT_LATIN1", "FCS_TEXT_EMPTY_VALUE", "FCS_LOG_OFFSET_ZERO")),
     "odd_misc/Data001.fcs": ("FCS2.0", 1, CALIBUR),
     "odd_misc/index_sorted/*.fcs": ("FCS3.0", 1, GAIN),
@@ -220,4 +221,14 @@ def test_log_of_floats_is_refused_only_when_asked_for() -> None:
 def test_header_and_text_are_read_without_data() -> None:
     text = read_text(real_data(*f"{ODD}/cytek-nl-2000/sample_header.fcs".split("/")))
     assert (text.n_events, len(text.parameters), text.size) == (20000, 27, 3931)
-    assert [finding.code for finding in text.findings] == ["FCS_TEXT_UNTERMINATED"]
+    assert [(finding.code, finding.severity) for finding in text.findings] == [
+        ("FCS_TEXT_UNTERMINATED", "review"),
+        ("FCS_TRUNCATED", "fail"),
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if "corrupted" not in name])
+def test_what_is_refused_can_be_inspected(name: str) -> None:
+    text = read_text(real_data(*name.split("/")))
+    assert tuple(f.code for f in text.findings if f.severity == "fail") == REFUSED[name]
+    assert text.parameters

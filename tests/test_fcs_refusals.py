@@ -132,6 +132,10 @@ REPAIRED: list[tuple[list[str], bytes]] = [
     (["FCS_GAIN_INVALID"], made(TWO | {"$P2G": "0"})),
     (["FCS_GAIN_IGNORED"], made(TWO | {"$P2N": "Time", "$P2G": "0.01", "$TIMESTEP": "0.1"})),
     (["FCS_TIME_NOT_LINEAR"], made(TWO | {"$P2N": "Time", "$P2E": "4,1", "$TIMESTEP": "0.1"})),
+    (["FCS_EXTRA_BYTES"], made(tail=b"00000000" + b"\0" * 1000)),
+    (["FCS_EXTRA_BYTES"], made(tail=b"0" * 9, version="FCS2.0")),
+    (["FCS_CRC_CUT"], made(tail=b"0000000")),
+    (["FCS_CRC_CUT"], made(tail=b"0")),
     (["FCS_TIMESTEP"], made(TWO | {"$P2N": "Time"})),
     (["FCS_TIMESTEP"], made(TWO | {"$P2N": "Time", "$TIMESTEP": "xxx"})),
     ([], made(TWO | {"$P2N": "Time"}, version="FCS2.0")),
@@ -157,6 +161,60 @@ def test_every_code_has_its_test() -> None:
     elsewhere = {"FCS_OPEN", "FCS_DATASET", "FCS_WRITE"}  # below
     by_integers = {"FCS_LOG_OFFSET_ZERO", "FCS_WIDTH_WORDS", "FCS_PNE_MISSING"}  # in the round trips
     assert ours == {row[0] for row in REFUSED} | {code for row in REPAIRED for code in row[0]} | elsewhere | by_integers
+
+
+@pytest.mark.parametrize(
+    ("tail", "text"), [(b"0" * 8 + b"\0" * 1000, "1008 bytes follow"), (b"0" * 5, "after 5 of the 8 bytes")]
+)
+def test_bytes_behind_the_last_segment(tail: bytes, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "made.fcs"
+    path.write_bytes(made(tail=tail))
+    for findings in (read_text(path).findings, read_fcs(path).findings):
+        (finding,) = findings
+        assert finding.severity == "info"
+        assert text in finding.message
+
+
+def test_segments_that_lie_behind_data_are_no_extra_bytes(tmp_path: Path) -> None:
+    """ANALYSIS, supplemental TEXT and, of HEADER's own list behind its 58 bytes, OTHER segments."""
+    more = b"|a|b|" + b"-" * 995
+    raw = made(gap=b" " * 16, tail=more + b"0" * 8)
+    end = len(raw) - 9
+    begin = end - 999
+    assert codes(raw, tmp_path) == ["FCS_EXTRA_BYTES"]
+    assert codes(header(header(raw, 42, str(begin)), 50, str(begin + 4)), tmp_path) == ["FCS_EXTRA_BYTES"]
+    moved = raw[:58] + b" " * 16 + raw[58:].replace(b" " * 16, b"", 1)
+    moved = header(header(moved, 10, "74"), 18, str(int(moved[18:26]) + 16))
+    assert codes(header(header(moved, 58, str(begin)), 66, str(end)), tmp_path) == []
+    assert codes(header(header(moved, 58, "junk"), 66, "\x01"), tmp_path) == ["FCS_EXTRA_BYTES"]
+
+
+def test_time_in_ticks_is_no_reason_to_look_at_a_tube(tmp_path: Path) -> None:
+    path = tmp_path / "made.fcs"
+    path.write_bytes(made(TWO | {"$P2N": "Time"}))
+    assert [(finding.code, finding.severity) for finding in read_fcs(path).findings] == [("FCS_TIMESTEP", "info")]
+
+
+OF_DATA = {
+    "FCS_DATA_MISSING", "FCS_DATA_LENGTH", "FCS_DATA_OVERLAPS", "FCS_OFFSETS_CONFLICT", "FCS_TRUNCATED", "FCS_REENCODED",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", [row[2] for row in REFUSED], ids=[f"{row[0]}-{n}" for n, row in enumerate(REFUSED)])
+def test_what_is_wrong_with_data_is_a_finding_where_only_the_text_is_read(raw: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "made.fcs"
+    path.write_bytes(raw)
+    with pytest.raises(FcsError) as caught:
+        read_fcs(path)
+    violations = dict(caught.value.data.get("violations", ()))  # type: ignore[call-overload]
+    if violations.keys() <= OF_DATA and violations and "TEXT is" not in str(caught.value):
+        failed = [finding for finding in read_text(path).findings if finding.severity == "fail"]
+        assert {finding.code: finding.message for finding in failed} == {
+            code: f"made.fcs: {message}." for code, message in violations.items()
+        }
+    elif "FCS_ASCII" not in str(caught.value):
+        with pytest.raises(FcsError, match=caught.value.code):
+            read_text(path)
 
 
 def test_all_violations_are_said_at_once(tmp_path: Path) -> None:
@@ -209,7 +267,7 @@ def test_no_such_file_and_no_such_data_set(tmp_path: Path) -> None:
         read_text(tmp_path / "none.fcs")
     (tmp_path / "made.fcs").write_bytes(made())
     for dataset in (1, -1):
-        with pytest.raises(FcsError, match=rf"^FCS_DATASET: made\.fcs: data set {dataset} asked for.* holds 1"):
+        with pytest.raises(FcsError, match=rf"^FCS_DATASET: made\.fcs: data set {dataset + 1} asked for; .* has 1\."):
             read_fcs(tmp_path / "made.fcs", dataset=dataset)
 
 

@@ -21,6 +21,7 @@ from tregflow.study import (
     tube_key,
     tube_name,
     tube_names,
+    tubes_below,
     write_manifest,
 )
 from tregflow.study.cells import guard, unguard
@@ -141,6 +142,15 @@ def test_everything_wrong_is_listed_at_once(tmp_path):
         assert f"{code}: {place}: {message} {CODES[code].remedy}" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["visit", "subject_id", "file"])
+def test_a_column_that_is_missing_must_be_added(tmp_path, name):
+    columns = [column for column in ("file", "subject_id", "visit") if column != name]
+    path = csv_file(tmp_path, ",".join("x" * len(columns)), header=",".join(columns))
+    with pytest.raises(StudyError, match=f"column '{name}' is missing. Add it, and fill in every row.\n") as caught:
+        read_manifest(path)
+    assert "Rename" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("header", "lines", "code", "text"),
     [
@@ -151,7 +161,6 @@ def test_everything_wrong_is_listed_at_once(tmp_path):
         ("file,subject_id,visit,", ["a.fcs,S1,W12,extra"], "MANIFEST_COLUMN", "unknown column ''"),
         ("file,role,channel_", ["a.fcs,bridge,x"], "MANIFEST_COLUMN", "unknown column 'channel_'"),
         ("file,subject_id,visit", [], "MANIFEST_EMPTY", "no tubes"),
-        ("file,subject_id,visit", ["a.fcs,S1,W12"] * 2, "MANIFEST_ROW_REPEATED", "the same file and tube as row 2"),
         ("file,role", ["/a.fcs,unstained"], "MANIFEST_PATH", "'/a.fcs' is not a path inside"),
         ("file,role", ["..\\a.fcs,unstained"], "MANIFEST_PATH", "is not a path inside"),
         ("file,role", ["a.fcs,fmo"], "MANIFEST_ROLE", "unknown role 'fmo'"),
@@ -161,6 +170,12 @@ def test_everything_wrong_is_listed_at_once(tmp_path):
         ("file,role,collected_at", ["a.fcs,bridge,2026-W12"], "MANIFEST_VALUE", "not an ISO 8601 date"),
         ("file,role,collected_at", ["a.fcs,bridge,20260512"], "MANIFEST_VALUE", "not an ISO 8601 date"),
         ("file,role,replicate", ["a.fcs,bridge,1.5"], "MANIFEST_VALUE", "not a replicate number"),
+        ("file,subject_id,visit", [f"a.fcs,{'S' * 65},W12"], "MANIFEST_VALUE", "has 65 characters; at most 64"),
+        ("file,subject_id,visit", [f"a.fcs,S1,{'W' * 65}"], "MANIFEST_VALUE", "has 65 characters; at most 64"),
+        ("file,role,batch_id", [f"a.fcs,bridge,{'B' * 65}"], "MANIFEST_VALUE", "has 65 characters; at most 64"),
+        ("file,subject_id,visit", ["a.fcs,S1,45789"], "MANIFEST_SPREADSHEET", "'45789' is the day 2025-05-12 as"),
+        ("file,subject_id,visit", ["a.fcs,S1,12.0"], "MANIFEST_SPREADSHEET", "'12.0' is a number, as"),
+        ("file,subject_id,visit", ["a.fcs,12.0,W12"], "MANIFEST_SPREADSHEET", "'12.0' is a number, as"),
     ],
 )
 def test_each_problem_by_itself(tmp_path, header, lines, code, text):
@@ -188,6 +203,78 @@ def test_no_table_at_all(tmp_path, name, content, text):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(StudyError, match=f"MANIFEST_UNREADABLE.*{text}"):
         read_manifest(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("manifest.csv", "file,comment\na.fcs,äö\n".encode("latin-1"), "byte 0xE4 in line 2, column 7.*'CSV UTF-8'"),
+        ("missing.csv", None, "No such file or directory. Check the path.$"),
+        ("missing.xlsx", None, "No such file or directory. Check the path.$"),
+        ("manifest.ods", b"", "found '.ods'. Save it"),
+    ],
+)
+def test_what_to_do_with_a_file_that_cannot_be_read(tmp_path, name, content, text):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(StudyError, match=f"MANIFEST_UNREADABLE: {name}.*{text}"):
+        read_manifest(tmp_path / name)
+
+
+@pytest.mark.parametrize("column", ["subject_id", "visit", "batch_id"])
+@pytest.mark.parametrize("word", ["NA", "na", "N/A", "nan", "NaN", "None", "NULL", "null", "<NA>", "TRUE", "false"])
+def test_words_that_statistics_programs_read_as_missing_or_logical(tmp_path, column, word):
+    values = {"subject_id": "S1", "visit": "W12", "batch_id": "B1"} | {column: word}
+    path = csv_file(tmp_path, ",".join(["a.fcs", *values.values()]), header=f"file,{','.join(values)}")
+    ((code, place, message),) = problems(path)
+    assert (code, place) == ("MANIFEST_VALUE", f"row 2, {column}")
+    assert message.startswith(f"'{word}' is read as ")
+
+
+@pytest.mark.parametrize("word", ["NAN1", "nancy", "T", "F", "NULLA", "39999", "60001", "S45789"])
+def test_identifiers_that_only_look_like_it(tmp_path, word):
+    assert read_manifest(csv_file(tmp_path, f"a.fcs,{word},{word}"))[0].visit == word
+
+
+def test_a_subject_may_have_any_number(tmp_path):
+    assert read_manifest(csv_file(tmp_path, "a.fcs,45789,W12"))[0].subject_id == "45789"
+
+
+def test_one_visit_is_written_in_one_way(tmp_path):
+    lines = ["a.fcs,S1,W12", "b.fcs,S2,w12", "c.fcs,S3,W 12", "d.fcs,S4,W12", "e.fcs,S5,W_12", "f.fcs,S1,BL"]
+    path = csv_file(tmp_path, *lines, "g.fcs,S2,bl", "h.fcs,S6,W 1 2", "i.fcs,S6,W24")
+    assert problems(path) == [
+        (
+            "MANIFEST_VISITS",
+            "column visit",
+            "'W12' (row 2, row 5), 'w12' (row 3), 'W 12' (row 4), 'W_12' (row 6) differ only by case or separators.",
+        ),
+        ("MANIFEST_VISITS", "column visit", "'BL' (row 7), 'bl' (row 8) differ only by case or separators."),
+    ]
+
+
+@pytest.mark.parametrize(
+    "visits", [("1-2", "12"), ("W1.5", "W15"), ("C1D1", "C1D11"), ("W1", "W01"), ("-", "_")]
+)
+def test_visits_that_differ_by_more(tmp_path, visits):
+    rows = [ManifestRow("a.fcs", "S1", "x" + visits[0]), ManifestRow("b.fcs", "S1", "x" + visits[1])]
+    write_manifest(tmp_path / "manifest.csv", rows)
+    if visits == ("-", "_"):
+        assert problems(tmp_path / "manifest.csv")[0][0] == "MANIFEST_VISITS"
+    else:
+        assert read_manifest(tmp_path / "manifest.csv") == tuple(rows)
+
+
+def test_visits_are_compared_when_they_are_inferred_too():
+    rules = TubeRules(pattern=r"^(?P<subject>S\d+)_(?P<visit>[A-Za-z]+ ?\d+)")
+    with pytest.raises(StudyError, match=r"TUBES_NOT_INFERRED.*\n.*MANIFEST_VISITS: column visit: 'W12' \(S1_W12.fcs\)"):
+        infer_manifest([Path("S1_W12.fcs"), Path("S2_w12.fcs")], no_keywords, rules)
+
+
+def test_two_rows_that_are_the_same_are_two_rows(tmp_path):
+    rows = read_manifest(csv_file(tmp_path, "a.fcs,S1,W12", "a.fcs,S1,W12", "b.fcs,S1,BL"))
+    assert rows == (ManifestRow("a.fcs", "S1", "W12"),) * 2 + (ManifestRow("b.fcs", "S1", "BL"),)
+    assert list(duplicate_keys(rows).values()) == [rows[:2]]
 
 
 def test_find_manifest(tmp_path):
@@ -296,7 +383,7 @@ def test_sheets_of_a_workbook(tmp_path):
     assert len(read_manifest(path)) == 1
     book["Manifest"].merge_cells("B2:C2")
     book.save(path)
-    with pytest.raises(StudyError, match=r"MANIFEST_UNREADABLE.*B2:C2 are merged"):
+    with pytest.raises(StudyError, match=r"MANIFEST_UNREADABLE.*B2:C2 are merged.* Unmerge the cells and fill every row"):
         read_manifest(path)
 
 
@@ -403,14 +490,23 @@ def test_names_that_would_collide_get_a_hash_of_the_file():
     assert re.fullmatch("s1_w12_stained-[0-9a-f]{8}", names[1])
     assert names[2] == "S2_W12_stained"
     assert tube_names(rows[::-1]) == names[::-1]  # whatever their order
-    with pytest.raises(StudyError, match="MANIFEST_ROW_REPEATED"):
-        tube_names([rows[0], rows[0]])
+
+
+def test_rows_that_are_the_same_get_names_by_their_position():
+    row, other = ManifestRow("a.fcs", "S1", "W12"), ManifestRow("b.fcs", "S1", "W12")
+    first, second, third = tube_names([row, row, row])
+    assert re.fullmatch("S1_W12_stained-[0-9a-f]{8}", first)
+    assert (second, third) == (f"{first}-2", f"{first}-3")
+    names = tube_names([row, other, row])
+    assert (names[0], names[2]) == (first, second)
+    assert names[1] not in {first, second}
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.text("aA_-.:/ ", max_size=3), st.text("aA_-. ", max_size=3)), max_size=6))
-def test_names_are_unique_and_safe(ids):
-    names = tube_names([ManifestRow(f"{number}.fcs", *pair) for number, pair in enumerate(ids)])
+@given(st.lists(st.tuples(st.text("aA_-.:/ ", max_size=3), st.text("aA_-. ", max_size=3)), max_size=6), st.booleans())
+def test_names_are_unique_and_safe(ids, same_file):
+    files = ("0.fcs" if same_file else f"{number}.fcs" for number in range(len(ids)))
+    names = tube_names([ManifestRow(file, *pair) for file, pair in zip(files, ids, strict=True)])
     assert len({name.casefold() for name in names}) == len(ids)
     assert all(re.fullmatch(r"[\w-]+", name) and "stained" in name for name in names)
 
@@ -435,6 +531,16 @@ def test_list_tubes(tmp_path):
     ]  # fmt: skip
     with pytest.raises(StudyError, match="TUBES_FOLDER"):
         list_tubes(tmp_path / "gone")
+
+
+def test_tubes_below(tmp_path):
+    for name in ["a.fcs", "sub/b.fcs", "sub/deep/c.LMD", "sub/notes.txt", ".cache/d.fcs", "sub/._b.fcs"]:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.touch()
+    assert tubes_below(tmp_path) == 2
+    assert tubes_below(tmp_path / "sub" / "deep") == 0
+    assert tubes_below(tmp_path / "gone") == 0
 
 
 def test_infer_from_names():

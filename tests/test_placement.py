@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from tregflow.placement import (
     Estimate,
     Placement,
     band_vertices,
+    from_baseline,
     moved,
     negative_spread,
     off_events,
@@ -30,11 +32,23 @@ from tregflow.placement import (
     reference_quantile,
     robust_negative,
     share_cut,
+    shift_scale,
     singlet_band,
+    tail,
     valley,
 )
 from tregflow.sample import sample_from_fcs
-from tregflow.template.model import NegativeSpread, ReferenceQuantile, SingletBand, Valley
+from tregflow.template.model import (
+    CutRule,
+    EllipsePlace,
+    FmoQuantile,
+    NegativeSpread,
+    ReferenceQuantile,
+    ShiftScale,
+    SingletBand,
+    Tail,
+    Valley,
+)
 from tregflow.template.panel import resolve_panel
 from tregflow.template.registry import load_template
 from tregflow.transforms import Log, Logicle
@@ -44,6 +58,9 @@ LOGICLE = Logicle(262144, 0.5, 4.5, 0)
 MAD = 1.482602218505602
 SPREAD = NegativeSpread(rule="negative_spread", side="above", reference="neg", k=4, min_events=50)
 QUANTILE = ReferenceQuantile(rule="reference_quantile", side="above", reference="fmo", q=0.99, min_events=50)
+FMO = FmoQuantile(rule="fmo_quantile", side="above", control="FOXP3", q=0.99, min_events=50)
+TAIL = Tail(rule="tail", side="above", flank="upper", fraction=0.1, min_events=50)
+SHIFT = ShiftScale(rule="shift_scale", side="above", reference="neg", cut=1300, location=100, spread=300, min_events=50)
 VALLEY = Valley(rule="valley", side="above", between=(0.3, 0.7), min_events=50)
 BAND = SingletBand(rule="singlet_band", k=3, area=(20_000.0, 200_000.0), min_events=50)
 FALLBACK = {"otherwise": "template_value", "template_value": 0.5}
@@ -154,6 +171,40 @@ def test_reference_quantile_moves_with_location_and_scale(values: Array, shift: 
     assert reference_quantile(shift + factor * values, q).values[0] == pytest.approx(
         shift + factor * cut, rel=1e-9, abs=1e-6 * factor + 1e-6
     )
+
+
+# --- shift_scale ----------------------------------------------------------------------------------------------------
+
+
+def test_shift_scale_by_hand() -> None:
+    """A standard tube's cut 1300 lies 4 SDs of 300 above its location 100; here the SD is 15 MAD, the location 0."""
+    values = np.array([-30.0, -20, -10, 0, 100, 1e4, 1e6])
+    estimate = shift_scale(values, 1300, 100, 300)
+    assert estimate.values[0] == pytest.approx(0 + (1300 - 100) * 15 * MAD / 300, rel=1e-15)
+    assert estimate.quality == pytest.approx(
+        {"median": 0, "robust_sd": 15 * MAD, "shift": -100, "stretch": 15 * MAD / 300}
+    )
+    assert estimate.n_reference == 7
+
+
+@settings(max_examples=25, deadline=None)
+@given(values=values_strategy, k=st.floats(-2, 6))
+def test_shift_scale_on_the_standard_tube_gives_its_cut_back(values: Array, k: float) -> None:
+    location, spread = robust_negative(values)
+    cut = location + k * (spread or 1.0)
+    assert shift_scale(values, cut, location, spread or 1.0).values[0] == pytest.approx(
+        cut if spread else location, rel=1e-9, abs=1e-6
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(gain=st.floats(0.5, 2), offset=st.floats(-500, 500))
+def test_shift_scale_undoes_gain_and_offset(gain: float, offset: float) -> None:
+    values = rng().normal(50, 300, 1001)
+    location, spread = robust_negative(values)
+    carried = shift_scale(offset + gain * values, 1300, location, spread)
+    assert carried.values[0] == pytest.approx(offset + gain * 1300, rel=1e-9, abs=1e-6)
+    assert carried.quality["stretch"] == pytest.approx(gain)
 
 
 # --- valley ---------------------------------------------------------------------------------------------------------
@@ -295,6 +346,22 @@ def test_standard_error_of_negative_spread_with_a_positive_tail() -> None:
     assert stated == pytest.approx(actual, rel=0.2)
 
 
+@pytest.mark.parametrize("cut", [-300, 100, 1300])
+def test_standard_error_of_shift_scale(cut: float) -> None:
+    actual, stated = simulated(lambda r: shift_scale(r.normal(0, 400, 2000), cut, 100, 300))
+    assert stated == pytest.approx(actual, rel=0.2)
+
+
+def test_standard_error_of_a_cut_from_an_fmo_tube() -> None:
+    def tube(r: np.random.Generator) -> Estimate:
+        return place_cut(FMO.model_copy(update={"q": 0.995}), "fmo", r.normal(0.3, 0.05, 2000), LOGICLE, "g")[
+            0
+        ].estimate
+
+    actual, stated = simulated(tube)
+    assert stated == pytest.approx(actual, rel=0.25)
+
+
 @pytest.mark.parametrize("q", [0.5, 0.9, 0.99])
 def test_standard_error_of_reference_quantile(q: float) -> None:
     actual, stated = simulated(lambda r: reference_quantile(r.normal(0.3, 0.05, 3000), q))
@@ -333,9 +400,15 @@ def test_each_rule_declares_its_space() -> None:
     assert SPACE == {
         "negative_spread": "scale",
         "reference_quantile": "transformed",
+        "fmo_quantile": "transformed",
         "valley": "transformed",
+        "tail": "transformed",
+        "shift_scale": "scale",
         "singlet_band": "scale",
+        "ellipse": "transformed",
     }
+    models = (*get_args(get_args(CutRule)[0]), SingletBand, EllipsePlace)
+    assert {get_args(model.model_fields["rule"].annotation)[0] for model in models} == set(SPACE)
 
 
 def test_a_scale_cut_is_transformed_and_rounded() -> None:
@@ -359,6 +432,25 @@ def test_a_transformed_cut_stays() -> None:
     assert placement.space == "transformed"
     placement, _ = place_cut(VALLEY, "cd3", two_modes(), LOGICLE, "cd4")
     assert placement.coordinates == pytest.approx((0.5,), abs=0.1)
+    placement, _ = place_cut(TAIL, "cd4", values, LOGICLE, "foxp3_pos")
+    assert placement.coordinates == (round(tail(values, 0.1, "upper", 0.015).values[0], DECIMALS),)
+
+
+def test_a_cut_from_an_fmo_tube_is_the_quantile_of_what_it_is_handed() -> None:
+    values = rng().normal(0.3, 0.05, 1000)
+    placement, finding = place_cut(FMO, "cd4 of fmo.fcs", values, LOGICLE, "foxp3_pos")
+    assert finding is None
+    assert placement.coordinates == (round(float(np.quantile(values, 0.99)), DECIMALS),)
+    assert placement.estimate == reference_quantile(values, 0.99)
+    assert (placement.rule, placement.reference) == ("fmo_quantile", "cd4 of fmo.fcs")
+
+
+def test_a_carried_cut_is_transformed_and_rounded() -> None:
+    values = rng().normal(0, 300, 1000)
+    placement, _ = place_cut(SHIFT, "neg", values, LOGICLE, "foxp3_pos")
+    raw = shift_scale(values, 1300, 100, 300)
+    assert placement.estimate == raw
+    assert placement.coordinates == (round(float(LOGICLE(np.array([raw.values[0]]))[0]), DECIMALS),)
 
 
 def test_values_that_are_no_numbers_are_left_out() -> None:
@@ -371,25 +463,32 @@ Change = dict[str, object]
 REFUSALS = [
     (SPREAD, {"min_events": 1001}, "PLACEMENT_TOO_FEW_EVENTS: g: its reference ref has 1000 events; expected at"),
     (SPREAD, {"within": (0.9, 0.95)}, r"PLACEMENT_OUTSIDE_BOUNDS: g: the cut came to 0\.\d+; expected 0.9 to 0.95"),
+    (SHIFT, {"within": (0.9, 0.95)}, r"PLACEMENT_OUTSIDE_BOUNDS: g: the cut came to 0\.\d+; expected 0.9 to 0.95"),
+    (FMO, {"min_events": 1001}, "PLACEMENT_TOO_FEW_EVENTS: g: its reference ref has 1000 events; expected at least"),
     (VALLEY, {"depth": 0.9}, r"PLACEMENT_NO_VALLEY: g: the deepest minimum of ref between 0.3 and 0.7 has depth 0"),
+    (
+        TAIL,
+        {},
+        r"PLACEMENT_NO_MODE: g: the density of ref rises again by \d+ % of its peak before it drops to 10 %; exp",
+    ),
 ]  # fmt: skip
 
 
 def refusal_values(rule: object) -> Array:
+    if rule is TAIL:
+        return two_modes(1000, at=(0.3, 0.52))
     return rng().normal(0.5, 0.2, 1000) if rule is VALLEY else rng().normal(0, 300, 1000)
 
 
 @pytest.mark.parametrize(("rule", "change", "message"), REFUSALS)
-def test_a_cut_that_cannot_be_placed_is_an_error(rule: NegativeSpread | Valley, change: Change, message: str) -> None:
+def test_a_cut_that_cannot_be_placed_is_an_error(rule: CutRule, change: Change, message: str) -> None:
     with pytest.raises(PlacementError, match=message) as caught:
         place_cut(rule.model_copy(update=change), "ref", refusal_values(rule), LOGICLE, "g")
     assert caught.value.data["gate"] == "g"
 
 
 @pytest.mark.parametrize(("rule", "change", "message"), REFUSALS)
-def test_or_the_value_of_the_template_with_a_finding(
-    rule: NegativeSpread | Valley, change: Change, message: str
-) -> None:
+def test_or_the_value_of_the_template_with_a_finding(rule: CutRule, change: Change, message: str) -> None:
     code = message.partition(":")[0]
     values = refusal_values(rule)
     placement, finding = place_cut(rule.model_copy(update={**change, **FALLBACK}), "ref", values, LOGICLE, "g")
@@ -403,9 +502,27 @@ def test_or_the_value_of_the_template_with_a_finding(
     assert finding.remedy == "Look at the gate in the report before using the number."
 
 
-def test_a_reference_without_spread_places_nothing() -> None:
+@pytest.mark.parametrize("rule", [SPREAD, SHIFT])
+def test_a_reference_without_spread_places_nothing(rule: CutRule) -> None:
     with pytest.raises(PlacementError, match="PLACEMENT_DEGENERATE: g: the lower half of neg has no spread"):
-        place_cut(SPREAD, "neg", np.append(np.zeros(600), np.arange(400.0)), LOGICLE, "g")
+        place_cut(rule, "neg", np.append(np.zeros(600), np.arange(400.0)), LOGICLE, "g")
+
+
+def test_the_subjects_baseline_cut_where_a_tube_cannot_place_its_own() -> None:
+    rule = SPREAD.model_copy(update={"otherwise": "subject_baseline", "share": "batch"})
+    with pytest.raises(PlacementError, match="PLACEMENT_TOO_FEW_EVENTS") as caught:
+        place_cut(rule, "neg", np.zeros(9), LOGICLE, "g")
+    baseline = tube_cut(1500.0)
+    placement, finding = from_baseline(rule, baseline, "g", caught.value)
+    assert placement.coordinates == baseline.coordinates
+    assert placement.estimate == baseline.estimate
+    assert (placement.status, placement.share) == ("fallback", "batch")
+    assert placement.message == "PLACEMENT_TOO_FEW_EVENTS: g: its reference neg has 9 events; expected at least 50."
+    assert (finding.code, finding.severity, finding.population) == ("PLACEMENT_FALLBACK", "review", "g")
+    assert finding.message == (
+        "g: its reference neg has 9 events; expected at least 50. The subject's baseline cut was used instead "
+        "(PLACEMENT_TOO_FEW_EVENTS)."
+    )
 
 
 def test_no_events_at_all() -> None:
@@ -490,7 +607,8 @@ def tube_cut(value: float, n: int = 1000, spread: float | None = 20.0) -> Placem
 
 
 def test_a_batch_takes_the_median_of_its_tubes_in_scale_values() -> None:
-    cut = share_cut(SPREAD, [tube_cut(v) for v in (1500.0, 1000.0, 9000.0)], LOGICLE)
+    rule = SPREAD.model_copy(update={"share": "batch"})
+    cut = share_cut(rule, [tube_cut(v) for v in (1500.0, 1000.0, 9000.0)], LOGICLE)
     assert cut.estimate.values == (1500.0,)
     assert cut.coordinates == (round(float(LOGICLE(np.array([1500.0]))[0]), DECIMALS),)
     assert cut.status == "shared"
@@ -499,6 +617,30 @@ def test_a_batch_takes_the_median_of_its_tubes_in_scale_values() -> None:
     sd = np.std([1500.0, 1000.0, 9000.0], ddof=1)
     assert cut.estimate.spread == pytest.approx(1.2533 * sd / np.sqrt(3))
     assert cut.message == "median of 3 tube(s) of the batch"
+
+
+@pytest.mark.parametrize(
+    ("share", "whose"),
+    [
+        ("subject", "1 baseline tube(s) of the subject"),
+        ("batch", "1 tube(s) of the batch"),
+        ("study", "1 tube(s) of the study"),
+    ],
+)
+def test_a_shared_cut_says_whose_it_is(share: str, whose: str) -> None:
+    cut = share_cut(SPREAD.model_copy(update={"share": share}), [tube_cut(1500.0)], LOGICLE)
+    assert (cut.share, cut.message) == (share, f"median of {whose}")
+
+
+@pytest.mark.parametrize("rule", [SPREAD, QUANTILE, FMO, VALLEY, TAIL, SHIFT])
+def test_the_cut_of_every_rule_can_be_shared(rule: CutRule) -> None:
+    values = two_modes(positive=0.02) if SPACE[rule.rule] == "transformed" else rng().normal(0, 300, 1000)
+    values = two_modes() if rule is VALLEY else values
+    own, _ = place_cut(rule, "ref", values, LOGICLE, "g")
+    shared = share_cut(rule, [own, own, own], LOGICLE)
+    assert shared.coordinates == own.coordinates
+    assert (shared.rule, shared.space, shared.reference) == (rule.rule, SPACE[rule.rule], "ref")
+    assert shared.estimate.n_reference == 3 * values.size
 
 
 def test_a_batch_of_one_keeps_its_own_standard_error() -> None:

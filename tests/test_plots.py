@@ -21,8 +21,10 @@ from tregflow.drawing import (
     label_place,
     panel_titles,
     scale_value,
+    short,
     visit_lines,
     visit_order,
+    visit_time,
 )
 from tregflow.plots import plot_gate, plot_path, plot_visits
 from tregflow.record import AxisRecord, HistogramRecord, TransformRecord, pack_counts
@@ -252,3 +254,40 @@ def test_figures_leave_the_record_alone_and_repeat() -> None:
 def test_percent_format() -> None:
     assert [format_percent(v) for v in (0, 0.01234, 0.5, 12.345, 100)] == ["0.00", "0.012", "0.50", "12.35", "100.00"]
     assert not math.isnan(float(format_percent(1e-9)))
+
+
+def test_long_names_are_cut_in_the_middle_and_the_chart_keeps_its_room() -> None:
+    assert short("S01", 12) == "S01"
+    assert short("S01" + "x" * 300 + "end", 12) == "S01xxxxx…end"
+    table = [row | {"subject_id": row["subject_id"] + "x" * 300} for row in rows()]
+    assert all(len(trace.name) <= 24 for trace in plot_visits(table).data)
+    assert len({trace.legendgroup for trace in plot_visits(table).data}) == 2
+
+
+@pytest.mark.parametrize(
+    ("visits", "joined"),
+    [
+        (("BL", "W12", "M6"), True),
+        (("BL", "24", "48"), True),
+        (("V1", "V2"), True),
+        (("C1D1", "C1D15"), True),
+        (("BL", "EOT"), True),
+        (("00_Ctrl", "00_SEB"), False),
+        (("W12_Ctrl", "W12_SEB"), False),
+        (("24_CD3", "24_CD28"), False),
+        (("Week 4", "W4"), False),
+        (("Ctrl", "SEB"), False),
+        (("BL",), False),
+    ],
+)
+def test_only_visits_with_a_time_of_their_own_are_joined(visits: tuple[str, ...], joined: bool) -> None:
+    table = [endpoint_row(make_record(v, subject="S1", visit=v)) for v in visits]
+    _, (line,) = visit_lines(table, "treg_pct_of_lymphocytes")
+    assert line.joined is joined
+    assert {trace.mode for trace in plot_visits(table).data} == {"lines+markers" if joined else "markers"}
+
+
+def test_time_of_a_visit() -> None:
+    assert visit_time("W4") == visit_time("Week 4") != visit_time("D27")
+    assert visit_time("00_SEB") == visit_time("00_Ctrl")
+    assert visit_time("SEB") is None

@@ -307,3 +307,51 @@ def test_png_is_the_histogram_with_white_where_it_is_empty() -> None:
 def test_pngs_of_the_page_are_whole(results: Path) -> None:
     for text in re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", render_report(results)):
         assert base64.b64decode(text, validate=True).endswith(b"IEND\xaeB`\x82")
+
+
+def attention(page: str) -> str:
+    return page[page.index('id="attention"') : page.index('id="endpoint"')]
+
+
+def test_one_code_over_many_tubes_is_three_lines_and_the_rest_folded_away(tmp_path: Path) -> None:
+    records = [
+        make_record(t, subject=t, status="not_evaluable", gated=False, seed=i,
+                    findings=(finding("fail", "CUT", t, f"{t}.fcs: {i} bytes"), finding("review", "MOOT", t),
+                              finding("fail", "GONE", t, f"{t}.fcs is not there")))
+        for i, t in enumerate(f"T{i:02}" for i in range(9))
+    ]  # fmt: skip
+    text = attention(render_report(make_results(tmp_path / "r", records)))
+    cut = text[text.index("<code>CUT") :]
+    assert cut.index("2 bytes") < cut.index("and 6 more") < cut.index("3 bytes")
+    gone = " ".join(re.sub("<[^>]+>", "", text[text.index("<code>GONE") :]).split())
+    assert "T00, T01, T02 and 6 more" in gone
+    assert gone.count("the file is not there") == 1
+    assert "MOOT" not in text
+
+
+def test_inferred_manifest_is_said(results: Path) -> None:
+    assert "were inferred" not in render_report(results)
+    (results / "manifest.inferred.csv").write_text("file\n", encoding="utf-8")
+    assert "inferred from file names or keywords: check manifest.inferred.csv" in attention(render_report(results))
+
+
+def test_batch_of_controls_says_that_there_is_nothing_to_gate(tmp_path: Path) -> None:
+    page = render_report(make_results(tmp_path / "r", [make_record("F", role="fmo:FOXP3", status="control")]))
+    assert '<p class="verdict">no stained tube: nothing to gate.' in page
+    assert 'id="endpoint-table"' not in page
+    assert 'id="visits"' not in page
+
+
+@pytest.mark.parametrize(("status", "tone"), [("draft", "review"), ("released", "ok")])
+def test_a_draft_is_never_green(tmp_path: Path, status: str, tone: str) -> None:
+    page = render_report(make_results(tmp_path / "r", [make_record(template_status=status)]))
+    assert f'<header class="{tone}">' in page
+
+
+def test_long_names_are_cut_where_they_stand_in_a_row_and_whole_on_hover(tmp_path: Path) -> None:
+    name = "S" + "x" * 300
+    page = render_report(make_results(tmp_path / "r", [make_record("t", subject=name)]))
+    table = page[page.index('id="endpoint-table"') : page.index("</table>")]
+    assert f'title="{name}"' in table
+    assert f">{name}<" not in table
+    assert f"<title>{name}</title>" in page[page.index('class="visits"') :]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import ROOT
 
 from tregflow.errors import TemplateError
 from tregflow.template import loading
@@ -21,7 +22,7 @@ from tregflow.template.loading import (
     template_sha256,
     upstream,
 )
-from tregflow.template.model import SCHEMA_VERSION, Template, build_transform, gate_dimensions
+from tregflow.template.model import SCHEMA_VERSION, Template, build_transform, gate_dimensions, gate_inputs
 from tregflow.transforms import Logicle
 
 TEXT = """
@@ -137,6 +138,14 @@ numbers = "first"
 """
 
 
+NEGATIVE_SPREAD = '{ rule = "negative_spread", side = "above", reference = "cd4_neg", k = 4 }'
+FMO = '{ rule = "fmo_quantile", side = "above", control = "FOXP3", q = 0.995 }'
+TAIL = '{ rule = "tail", side = "above", flank = "upper", fraction = 0.05 }'
+SHIFT = '{ rule = "shift_scale", side = "above", reference = "cd4_neg", cut = 1500, location = 20, spread = 400 }'
+SHAPE = "mean = [5, 5]\ncovariance = [[1, 0], [0, 1]]\n"
+ELLIPSE = 'place = { rule = "ellipse", region = [[0, 10], [0, 20]] }\n'
+
+
 def changed(*pairs: tuple[str, str]) -> str:
     text = TEXT
     for old, new in pairs:
@@ -189,6 +198,28 @@ def test_every_transform_can_be_declared(kind: str, text: str) -> None:
     assert type(build_transform(template.transforms["CD25"])).__name__ == kind
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "inputs"),
+    [
+        (NEGATIVE_SPREAD, FMO, ("cd4",)),
+        (NEGATIVE_SPREAD, FMO.replace("q = ", 'reference = "cd4_neg", q = '), ("cd4", "cd4_neg")),
+        (NEGATIVE_SPREAD, TAIL, ("cd4",)),
+        (NEGATIVE_SPREAD, SHIFT, ("cd4", "cd4_neg")),
+        (NEGATIVE_SPREAD, SHIFT.replace(" }", ', share = "subject" }'), ("cd4", "cd4_neg")),
+        (NEGATIVE_SPREAD, TAIL.replace(" }", ', share = "batch", otherwise = "subject_baseline" }'), ("cd4",)),
+        (SHAPE, ELLIPSE, ("lymphocytes",)),
+        (SHAPE, SHAPE + ELLIPSE.replace(" }", ', otherwise = "template_value" }'), ("lymphocytes",)),
+        (SHAPE, ELLIPSE.replace(" }", ', reference = "singlets" }'), ("lymphocytes", "singlets")),
+    ],
+)
+def test_every_rule_can_be_declared(old: str, new: str, inputs: tuple[str, ...]) -> None:
+    template = parse_template(changed((old, new)), "made_up.toml")
+    gate = template.gate("round" if SHAPE in old else "foxp3_pos")
+    assert gate_inputs(gate) == inputs
+    assert upstream(template, gate.id) >= set(inputs)
+    assert Template.model_validate_json(canonical_json(template.model_dump(mode="json"))) == template
+
+
 # --- what the model refuses: place and reason -----------------------------------------------------------------------
 
 
@@ -228,10 +259,32 @@ def test_every_transform_can_be_declared(kind: str, text: str) -> None:
             "tubes, roles, date: Input should be a valid",
         ),
         ('source = "unmixed"', 'source = "guess"', "compensation, source: Input should be 'file', 'manifest' or"),
+        (NEGATIVE_SPREAD, FMO.replace("0.995", "1"), "fmo_quantile, q: Input should be less than 1; found 1"),
+        (NEGATIVE_SPREAD, FMO.replace('control = "FOXP3", ', ""), "fmo_quantile, control: Field required"),
+        (NEGATIVE_SPREAD, TAIL.replace('flank = "upper", ', ""), "tail, flank: Field required"),
+        (NEGATIVE_SPREAD, TAIL.replace('side = "above", ', ""), "tail, side: Field required"),
+        (
+            NEGATIVE_SPREAD,
+            TAIL.replace("0.05", "0.0001"),
+            "tail, fraction: Input should be greater than or equal to 0.001",
+        ),
+        (NEGATIVE_SPREAD, SHIFT.replace("400", "0"), "shift_scale, spread: Input should be greater than 0; found 0"),
+        (SHAPE, ELLIPSE.replace("[[0, 10], [0, 20]]", "[[0, 10]]"), "ellipsoid, place, region, 1: Field required"),
+        (
+            SHAPE,
+            ELLIPSE.replace(" }", ", bandwidth = 0.5 }"),
+            "place, bandwidth: Input should be less than or equal to 0.25",
+        ),
         ("k = 6", "k = 0", "gates, 0 (singlets), polygon, place, k: Input should be greater than 0; found 0"),
         ("k = 4 }", "k = -4 }", "negative_spread, k: Input should be greater than 0; found -4"),
         ("k = 4 }", "k = 4, uncertainty = -1 }", "uncertainty: Input should be greater than or equal to 0; found -1"),
-        ("k = 4 }", 'k = 4, share = "subject" }', "share: Input should be 'tube' or 'batch'; found 'subject'"),
+        (
+            "k = 4 }",
+            'k = 4, share = "visit" }',
+            "share: Input should be 'tube', 'subject', 'batch' or 'study'; found 'visi",
+        ),
+        ("k = 4 }", 'k = 4, otherwise = "guess" }', "Input should be 'fail', 'template_value' or 'subject_baseline'"),
+        ("k = 4 }", "k = 4, adjust = { by = 0.05 } }", "negative_spread, adjust: unknown key"),
         ("schema_version = 1", "schema_version = true", "schema_version: Input should be a valid integer; found True"),
         ("schema_version = 1", "schema_version = 1.0", "schema_version: Input should be a valid integer; found 1.0"),
         ("schema_version = 1", "schema_version = 0", "schema_version: Input should be greater than or equal to 1"),
@@ -314,6 +367,35 @@ def test_every_problem_of_the_model_is_reported_at_once() -> None:
         ),
         ([(', reference = "cd4_neg"', "")], "foxp3_pos: place.rule negative_spread needs a reference population"),
         ([("k = 4 }", "k = 4, within = [0.6, 0.2] }")], "foxp3_pos: place.within is empty"),
+        (
+            [("k = 4 }", 'k = 4, otherwise = "subject_baseline", template_value = 0.5 }')],
+            "foxp3_pos: has a place.template_value that place.otherwise never uses",
+        ),
+        (
+            [("k = 4 }", 'k = 4, otherwise = "subject_baseline", share = "subject" }')],
+            "foxp3_pos: place.otherwise subject_baseline is for the cut of a tube or a batch; place.share is subject",
+        ),
+        (
+            [("k = 4 }", 'k = 4, otherwise = "subject_baseline", share = "study" }')],
+            "foxp3_pos: place.otherwise subject_baseline is for the cut of a tube or a batch; place.share is study",
+        ),
+        (
+            [(NEGATIVE_SPREAD, SHIFT.replace('reference = "cd4_neg", ', ""))],
+            "foxp3_pos: place.rule shift_scale needs a reference population",
+        ),
+        ([(NEGATIVE_SPREAD, FMO.replace("FOXP3", "FoxP3"))], "foxp3_pos: place.control 'FoxP3' is not in the panel"),
+        (
+            [(NEGATIVE_SPREAD, FMO.replace("FOXP3", "CD25"))],
+            "place.control 'CD25' is not the gate's dimension; its FMO tube is stained for FOXP3",
+        ),
+        (
+            [(NEGATIVE_SPREAD, FMO.replace("FOXP3", "SSC-A")), ('dimensions = ["FOXP3"]', 'dimensions = ["SSC-A"]')],
+            "foxp3_pos: place.control 'SSC-A' is not fluorescence, so no FMO tube leaves it out",
+        ),
+        (
+            [(NEGATIVE_SPREAD, FMO.replace("q = ", 'reference = "cd4_n", q = '))],
+            "gates, foxp3_pos: 'cd4_n' is not a gate",
+        ),
         ([("between = [0.4, 0.6]", "between = [0.6, 0.6]")], "cd4: place.between is empty"),
         ([("area = [1000, 2000]", "area = [2000, 1000]")], "singlets: place.area is empty"),
         ([("within = [0.4, 1.4]", "within = [1.4, 0.4]")], "singlets: place.within is empty"),
@@ -328,6 +410,32 @@ def test_every_problem_of_the_model_is_reported_at_once() -> None:
         ),
         ([("[[0, 0], [10, 0], [10, 10]]", "[[0, 0], [10, 0]]")], "lymphocytes: a polygon needs at least 3 vertices"),
         ([("[[0, 0], [10, 0], [10, 10]]", "[[0, 0], [10, 0], [0, 0]]")], "expected at least three distinct vertices"),
+        (
+            [("k = 6,", 'k = 6, share = "batch",')],
+            "singlets: place.share batch: only cuts are shared; a placed singlet_band is each tube's own",
+        ),
+        (
+            [("k = 6,", 'k = 6, otherwise = "subject_baseline",')],
+            "singlets: place.otherwise is subject_baseline: only cuts have one; a placed singlet_band",
+        ),
+        ([("k = 6,", "k = 6, uncertainty = 1,")], "singlets: place.uncertainty is for cuts"),
+        ([(SHAPE, "")], "round: needs mean and covariance or a placement rule"),
+        ([(SHAPE, SHAPE + ELLIPSE)], "round: has both mean and covariance and a placement rule that never uses them"),
+        (
+            [(SHAPE, ELLIPSE.replace(" }", ', otherwise = "template_value" }'))],
+            "round: place.otherwise is template_value but there are no mean and covariance to fall back on",
+        ),
+        ([(SHAPE, ELLIPSE.replace("[0, 20]", "[20, 20]"))], "round: place.region, 1 is empty"),
+        ([(SHAPE, ELLIPSE.replace(" }", ", within = [0, 1] }"))], "round: place.within is for cuts and bands"),
+        ([(SHAPE, ELLIPSE.replace(" }", ", template_value = 1 }"))], "round: place.template_value is one number"),
+        (
+            [(SHAPE, ELLIPSE.replace(" }", ', share = "subject" }'))],
+            "round: place.share subject: only cuts are shared; a placed ellipse is each tube's own",
+        ),
+        (
+            [('dimensions = ["FSC-A", "SSC-A"]\n' + SHAPE, 'dimensions = ["FSC-A", "SSC-A", "CD4"]\n' + ELLIPSE)],
+            "round: place.rule ellipse works in two dimensions, found 3",
+        ),
         ([("mean = [5, 5]", "mean = [5]")], "round: mean and covariance must have 2 and 2 x 2 numbers"),
         ([("[[1, 0], [0, 1]]", "[[1, 2], [2, 1]]")], "round: this ellipsoid is impossible: expected a positive"),
         ([("min = { FSC-A = 1,", "min = { FSC = 1,")], "box: bound for 'FSC', which is not one of its dimensions"),
@@ -534,6 +642,18 @@ def test_the_hash_depends_on_every_value(pair: tuple[str, str]) -> None:
 def test_a_default_written_out_is_the_same_content() -> None:
     text = changed(("k = 4 }", 'k = 4, min_events = 500, share = "tube", otherwise = "fail" }'))
     assert template_sha256(parse_template(text, "x.toml")) == template_sha256(parse_template(TEXT, "x.toml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256"),
+    [
+        ("treg-foxp3-aurora", "cf533c4275fa0bbc1e52e85da78889c083ab8f43238acef88bb83a45efec9878"),
+        ("treg-foxp3-pbmc", "2983aacd8e2a71f3d41230e93c3ea35b2edf7132bb5b0ddf325c16952e781f33"),
+    ],
+)
+def test_a_key_that_is_added_to_the_model_changes_no_released_hash(name: str, sha256: str) -> None:
+    path = ROOT / "gating_templates" / name / "0.1.0.toml"
+    assert template_sha256(load_template_file(path)) == sha256
 
 
 def test_canonical_json_is_one_spelling() -> None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from tregflow.version import __version__
 
 if TYPE_CHECKING:
+    from tregflow.batch.single import gate
     from tregflow.errors import Finding, TregflowError
     from tregflow.fcs import read_fcs, write_fcs
-    from tregflow.gating import gate
     from tregflow.record import read_record
     from tregflow.template.registry import list_templates, load_template
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Finding": "tregflow.errors",
     "TregflowError": "tregflow.errors",
-    "gate": "tregflow.gating",
+    "gate": "tregflow.batch.single",
     "list_templates": "tregflow.template.registry",
     "load_template": "tregflow.template.registry",
     "read_fcs": "tregflow.fcs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from enum import StrEnum
@@ -64,13 +65,14 @@ def gate(
     fail_on: Annotated[FailOn, typer.Option("--fail-on", help="What makes the exit code 1.")] = FailOn.fail,
 ) -> None:
     """Gate every tube of a batch: tables, gates, report. A stopped run goes on where it stopped."""
-    from tregflow.batch import make_plan, run_batch
-    from tregflow.report import write_report
-    from tregflow.screen import RunProgress, print_run
-
-    plan = make_plan(batch, template, manifest)
-    results = out if out is not None else Path("results") / batch.resolve().name
+    signal.signal(signal.SIGTERM, _stop)  # a shutdown stops a run as Ctrl-C does: workers end, the run can go on
     try:
+        from tregflow.batch import make_plan, run_batch
+        from tregflow.report import write_report
+        from tregflow.screen import RunProgress, print_run
+
+        plan = make_plan(batch, template, manifest)
+        results = out if out is not None else Path("results") / batch.resolve().name
         with RunProgress() as progress:
             result = run_batch(
                 plan,
@@ -143,7 +145,7 @@ def validate(name: Annotated[str, typer.Argument(help="ID@VERSION, or a path end
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
-    seed: Annotated[int | None, typer.Option("--seed", help="Another batch.  [default: that of sample_fcs]")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another batch.  [default: that of sample_fcs]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
 ) -> None:
     """Simulate a batch with known truth; without --seed, exactly the one in sample_fcs."""
@@ -164,6 +166,10 @@ def main() -> None:
         print_error("INTERNAL: unexpected error; results are incomplete. Please report this with what follows.")
         traceback.print_exc()
         sys.exit(3)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def print_error(text: str) -> None:

@@ -84,18 +84,27 @@ class VisitPoint:
 
 @dataclass(frozen=True, slots=True)
 class VisitLine:
-    """One subject (and replicate) over the visits."""
+    """One subject (and replicate) over the visits; `joined` where each of its visits has a time of its own."""
 
     subject: str
     replicate: str
     colour: str
     symbol: str
     points: tuple[VisitPoint, ...]
+    joined: bool
 
 
 def format_percent(value: float) -> str:
     """Two decimals, or two significant digits below 0.1, without a percent sign."""
     return f"{value:.2f}" if value == 0 or abs(value) >= 0.1 else f"{value:.2g}"
+
+
+def short(text: str, most: int) -> str:
+    """Cut a long name in its middle, so that its beginning and its end still tell it from others."""
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 3
+    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
 
 
 def population_title(record: TubeRecord, population: str) -> str:
@@ -241,6 +250,20 @@ def visit_order(visits: Sequence[str]) -> list[str]:
     return sorted(set(visits), key=_visit_key)
 
 
+def visit_time(visit: str) -> tuple[float, ...] | None:
+    """Where a visit stands in time, to tell visits that follow each other from kinds of tube of one time.
+
+    Groups as in `visit_order`; in a name such as `24`, `V3`, `C1D15` or `00_SEB` the numbers of the first part that has
+    any. None for a name that says nothing of time.
+    """
+    group, days, _, _ = _visit_key(visit)
+    if group != _OTHER:
+        return group, days
+    parts = (re.findall(r"\d+(?:\.\d+)?", part) for part in re.split(r"[^A-Za-z0-9.]+", visit))
+    numbers = next((found for found in parts if found), None)
+    return None if numbers is None else (_OTHER, *map(float, numbers))
+
+
 def visit_lines(rows: Sequence[Mapping[str, str]], column: str) -> tuple[list[str], list[VisitLine]]:
     """Visits in order, and a line a subject (and replicate) of a percentage column of the endpoint table.
 
@@ -266,8 +289,10 @@ def visit_lines(rows: Sequence[Mapping[str, str]], column: str) -> tuple[list[st
         )
         colour = LINE_COLOURS[number % len(LINE_COLOURS)]
         symbol = LINE_SYMBOLS[number // len(LINE_COLOURS) % len(LINE_SYMBOLS)]
+        times = [visit_time(visits[p.x]) for p in points]
+        joined = None not in times and len(set(times)) == len(times) > 1
         if points:
-            lines.append(VisitLine(subjects[number], replicate, colour, symbol, points))
+            lines.append(VisitLine(subjects[number], replicate, colour, symbol, points, joined))
     return visits, lines
 
 
@@ -388,6 +413,7 @@ def _decade_label(value: float) -> str:
 
 # --- visits ----------------------------------------------------------------------------------------------------------
 
+_OTHER = 3  # visits whose names are neither a word for a time nor a unit of time with a number
 _DAYS = {"d": 1.0, "day": 1.0, "w": 7.0, "wk": 7.0, "week": 7.0, "m": 30.44, "mo": 30.44, "month": 30.44,
          "y": 365.25, "year": 365.25}  # fmt: skip
 
@@ -396,7 +422,7 @@ def _visit_key(visit: str) -> tuple[int, float, list[tuple[int, float, str]], st
     """Sort key of a visit's name: group, days from baseline, natural order of the text, the text."""
     word = visit.strip().lower()
     timed = re.fullmatch(r"([a-z]+)[\s_.-]*(-?\d+(?:\.\d+)?)", word)
-    group, days = 3, 0.0
+    group, days = _OTHER, 0.0
     if word.startswith(("scr", "screen")):
         group = 0
     elif word in ("bl", "base", "baseline", "pre", "predose", "pre-dose"):

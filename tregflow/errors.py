@@ -24,6 +24,11 @@ _EXPORT_AGAIN = (
     "Export the file again from the acquisition software, or copy it again from the cytometer, and check its size."
 )
 
+_MATRIX = (
+    "Export the tube with its spillover from the cytometer; or name a matrix CSV in the manifest column compensation, "
+    'where the template allows it (compensation.source or alternatives has "manifest").'
+)
+
 CODES: dict[str, Code] = {
     # --- FCS files -------------------------------------------------------------------------------------------------
     "FCS_OPEN": Code("the file cannot be opened or read", "Check the path and that you may read the file."),
@@ -45,7 +50,10 @@ CODES: dict[str, Code] = {
     "FCS_BYTEORD": Code("$BYTEORD is no byte order, or does not fit the widths", _EXPORT_AGAIN),
     "FCS_WIDTH": Code("$PnB is no width the data type can have", _EXPORT_AGAIN),
     "FCS_RANGE": Code("$PnR of an integer parameter is missing, so the bits that count are unknown", _EXPORT_AGAIN),
-    "FCS_DATASET": Code("the file has fewer data sets than the number asked for", "Count data sets from 0."),
+    "FCS_DATASET": Code(
+        "the file has fewer data sets than the number asked for",
+        "Ask for one that is there: the command line counts them from 1, `dataset=` in Python from 0.",
+    ),
     "FCS_DATA_MISSING": Code("neither HEADER nor TEXT says where DATA lies", _EXPORT_AGAIN),
     "FCS_DATA_LENGTH": Code("no stated place of DATA has the length that $TOT and the widths ask for", _EXPORT_AGAIN),
     "FCS_DATA_OVERLAPS": Code("the stated place of DATA overlaps HEADER or TEXT", _EXPORT_AGAIN),
@@ -91,6 +99,11 @@ CODES: dict[str, Code] = {
     "FCS_NEXTDATA": Code(
         "$NEXTDATA leads nowhere; the data set was read as the last", "Check that the file was copied completely."
     ),
+    "FCS_CRC_CUT": Code(
+        "the file ends inside the 8 bytes of its checksum, behind the events, which are all there",
+        "None is needed for counts; copy the file again from the cytometer if it must be the whole one.",
+    ),
+    "FCS_EXTRA_BYTES": Code("bytes that belong to no segment follow the last one; they are not read", "None is needed."),
     "FCS_DATA_OFF_BY_ONE": Code(
         "the stated end of DATA is one byte off; $TOT and the widths leave one place", "None is needed."
     ),
@@ -131,7 +144,8 @@ CODES: dict[str, Code] = {
     # --- panel, compensation, transforms, gates --------------------------------------------------------------------
     "COMPENSATION_NOT_ALLOWED": Code(
         "a matrix is there that the template does not ask for",
-        "Remove it from the manifest, or use a template that names this source of compensation.",
+        "Empty the manifest column compensation, or use a template that allows it (compensation.source or alternatives "
+        'has "manifest"); for a matrix in the file, a template with compensation.source "file".',
     ),
     "COMPENSATION_ALTERNATIVE": Code(
         "the compensation came from an alternative of the template",
@@ -151,11 +165,11 @@ CODES: dict[str, Code] = {
     ),
     "COMPENSATION_AMBIGUOUS": Code(
         "the file carries two spillover matrices that differ",
-        "Give the right one as a CSV in the manifest column 'compensation'.",
+        f"Find out which of them is right. {_MATRIX}",
     ),
     "COMPENSATION_CHANNELS": Code(
         "a channel of the spillover matrix is not exactly one channel of the tube",
-        "Correct the names in the CSV, or give a CSV in the manifest column 'compensation'.",
+        f"Correct the names where the matrix was made: they must be the tube's $PnN. {_MATRIX}",
     ),
     "COMPENSATION_DIAGONAL": Code(
         "a spillover matrix that is not 1 on its diagonal: compensation changes the unit of that channel",
@@ -171,15 +185,15 @@ CODES: dict[str, Code] = {
     ),
     "COMPENSATION_IDENTITY": Code(
         "the spillover matrix is the identity: nobody computed one, or the tube is unmixed",
-        "If the tube is unmixed, use a template that says so; else give a matrix in the manifest.",
+        f"If the tube is unmixed, use a template that says so. Else: {_MATRIX[0].lower()}{_MATRIX[1:]}",
     ),
     "COMPENSATION_MALFORMED": Code(
         "a spillover matrix cannot be read",
-        "Export the matrix again, or give it as a CSV in the manifest column 'compensation'.",
+        f"Export the matrix again. {_MATRIX}",
     ),
     "COMPENSATION_MISSING": Code(
         "the template needs a spillover matrix and there is none; nothing is gated uncompensated instead",
-        "Give a CSV in the manifest column 'compensation', or use a template for unmixed tubes.",
+        f"{_MATRIX} If the tube is unmixed, use a template that says so.",
     ),
     "COMPENSATION_NAMES": Code(
         "the spillover matrix names its channels in another spelling or by number; one reading fits",
@@ -187,11 +201,11 @@ CODES: dict[str, Code] = {
     ),
     "COMPENSATION_NOT_FINITE": Code(
         "a spillover coefficient is not a finite number",
-        "Compute the matrix again, or give it as a CSV in the manifest column 'compensation'.",
+        f"Compute the matrix again. {_MATRIX}",
     ),
     "COMPENSATION_PARTIAL": Code(
         "the spillover matrix does not cover every channel that the gates use",
-        "Give a matrix with all of them in the manifest column 'compensation'.",
+        f"Compute a matrix with all of them. {_MATRIX}",
     ),
     "COMPENSATION_SINGULAR": Code(
         "the spillover matrix cannot be inverted: two sources look alike, or a channel is empty",
@@ -246,12 +260,31 @@ CODES: dict[str, Code] = {
         "no density minimum deep enough between two modes",
         "Look at the density in the report: the positive or the negative population may be missing.",
     ),
+    "PLACEMENT_NO_MODE": Code(
+        "a density lacks the one mode that a rule rests on", "Look in the report: is the population there, and alone?"
+    ),
     "PLACEMENT_FALLBACK": Code(
-        "a rule could not place its gate and the template's value was used",
+        "a rule could not place its gate; the template's value or the subject's baseline cut was used",
         "Look at the gate in the report before using the number.",
     ),
+    "PLACEMENT_NO_CONTROL": Code(
+        "a rule stands on a control tube that the batch does not have, or that cannot be gated",
+        "Add the FMO tube to the batch, or see its own finding.",
+    ),
+    "PLACEMENT_NO_ANCHOR": Code(
+        "a subject's cut is placed on its baseline tube, and there is none yet",
+        "Gate the batch with the subject's baseline tube first; its cut is then kept for all later visits.",
+    ),
+    "PLACEMENT_ANCHOR_OTHER": Code(
+        "the subject's cut was frozen on another file than the baseline tube of this batch",
+        "Find out which file is the baseline tube; what was frozen first stays.",
+    ),
+    "STUDY_NO_BASELINE": Code(
+        "the template needs a baseline visit and the study names none",
+        "Give the baseline visit under [[visits]] in study.toml, with baseline = true.",
+    ),
     "PLACEMENT_NO_SHARED": Code(
-        "no tube of the batch could place a gate that the batch shares", "See the findings of the batch's other tubes."
+        "no tube of the batch could place a gate that the batch shares", "See in the report why the reference population could not be used in any tube of the batch.",
     ),
     "PLACEMENT_NOT_OWN": Code(
         "this tube could not place a gate that its batch shares; the cut of the batch's other tubes was used",
@@ -290,7 +323,10 @@ CODES: dict[str, Code] = {
         "a path of the manifest leads out of the batch folder",
         "Put the file into the batch folder and give its path from there.",
     ),
-    "MANIFEST_ROW_REPEATED": Code("two rows name the same file as the same tube", "Remove one of them."),
+    "MANIFEST_VISITS": Code(
+        "visits of a manifest differ only by case or separators, and would be different visits",
+        "Write each visit in one way: in the manifest, or in the names of the files.",
+    ),
     "TUBES_FOLDER": Code("the batch folder is not there", "Check the path of the batch."),
     "TUBES_RULES": Code(
         "the rules that recognise tubes cannot be used", "Correct [tubes] in study.toml or in the template."
@@ -307,7 +343,7 @@ CODES: dict[str, Code] = {
     "STUDY_FILE_INVALID": Code("a study file breaks its own rules", "Correct every place listed."),
     "TABLE_INVALID": Code(
         "a table of results would break its own rules, and was not written",
-        "Report it with run.log: the tubes' results in samples/ are not affected.",
+        "Delete the tube's record in samples/ and run again; if it stays, report it.",
     ),
     # --- quality ---------------------------------------------------------------------------------------------------
     "DENOMINATOR_TOO_FEW": Code(
@@ -359,9 +395,29 @@ CODES: dict[str, Code] = {
     "TEMPLATE_NOT_PINNED": Code(
         "the run used another template than the study pins", "Use these numbers for exploration only."
     ),
-    "TEMPLATE_STATUS": Code(
-        "the template is a draft, retired or flagged", "Use a released template for numbers that leave the laboratory."
+    "TEMPLATE_DRAFT": Code(
+        "the template is a draft", "Use a released template for numbers that leave the laboratory."
     ),
+    "TEMPLATE_RETIRED": Code("the template is retired", "Use the version that replaced it."),
+    "TEMPLATE_FLAGGED": Code(
+        "the template is flagged as faulty, with the reason", "Do not use the numbers before the reason is understood."
+    ),
+    "BATCH_UNNAMED": Code(
+        "tubes without a batch_id share cuts as if they were one batch",
+        "Fill the manifest's batch_id, if they were not stained and acquired together.",
+    ),
+    "MODE_CHANGES_RESULT": Code(
+        "a subject's change from baseline depends on whose cuts are used",
+        "Compare the subject's cuts in the report: did the instrument drift, or did the drug move the reference?",
+    ),
+    "PLACEMENT_ALONE": Code(
+        "a gate that the template shares over a batch was placed on this tube alone",
+        "Pass the tube's record (tregflow.read_record) to gate it with the cuts of its batch.",
+    ),
+    "RECORD_DIFFERENT": Code(
+        "a tube's record is of another file or another template", "Pass the record that belongs to this file."
+    ),
+    "TUBE_NO_EVENTS": Code("the tube holds no events", "Export the tube again; look at the acquisition."),
     "MANIFEST_MISSING": Code(
         "there is no manifest and no rule to infer one",
         "Write a manifest.csv, or give a file-name pattern under [tubes] in study.toml.",
@@ -465,6 +521,14 @@ class StudyError(TregflowError):
 
 class BatchError(TregflowError):
     """A run cannot start or go on."""
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """Say that a text is not UTF-8 and where, as an editor counts lines and columns."""
+    before = error.object[: error.start]
+    line = before.rpartition(b"\n")[2].decode("utf-8", "replace")
+    place = f"line {before.count(bytes([10])) + 1}, column {len(line) + 1}"
+    return f"not UTF-8 text (byte 0x{error.object[error.start]:02X} in {place})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from tregflow.drawing import (
     gate_drawings,
     label_place,
     panel_titles,
+    short,
     visit_lines,
 )
 
@@ -91,6 +92,9 @@ def plot_visits(
 ) -> go.Figure:
     """Draw the endpoint over the visits, a line a subject with its counting interval, and % of CD4+ beside it.
 
+    Points are joined where each visit of the subject has a time of its own (BL, W12); else (00_Ctrl,
+    00_SEB) they are only marked.
+
     Parameters
     ----------
     rows
@@ -116,12 +120,13 @@ def visits_spec(
         ((endpoint_column(rows), (0.0, 0.46)), ("treg_pct_of_cd4", (0.56, 1.0))), 1
     ):
         visits, lines = visit_lines(rows, column)
+        labels = [_text(short(visit, max(60 // len(visits), 4))) for visit in visits]
         tag = "" if number == 1 else str(number)
         spec["data"] += [
             _line_trace(line, i, len(lines), visits, tag, first=number == 1) for i, line in enumerate(lines)
         ]
         layout[f"xaxis{tag}"] = _frame(domain) | {
-            "anchor": f"y{tag}", "tickvals": list(range(len(visits))), "ticktext": [_text(v) for v in visits],
+            "anchor": f"y{tag}", "tickvals": list(range(len(visits))), "ticktext": labels,
             "range": [-0.5, max(len(visits), 1) - 0.5], "title": {"text": "Visit"},
         }  # fmt: skip
         layout[f"yaxis{tag}"] = _frame((0.0, 1.0)) | {
@@ -202,14 +207,15 @@ def _line_trace(
 ) -> dict[str, Any]:
     """One subject's line; subjects stand a little apart, so that their intervals do not cover each other."""
     shift = 0.0 if n_lines < 2 else 0.3 * (index / (n_lines - 1) - 0.5)
-    name = line.subject if line.replicate in ("", "1") else f"{line.subject}, replicate {line.replicate}"
+    replicate = "" if line.replicate in ("", "1") else f", replicate {line.replicate}"
     values = [p.value for p in line.points]
     open_marks = [line.symbol if p.status == "ok" else f"{line.symbol}-open" for p in line.points]
-    hover = [_hover(p, visits) for p in line.points]
+    hover = [f"{_text(short(line.subject, 40) + replicate)}, {_hover(p, visits)}" for p in line.points]
     trace: dict[str, Any] = {
-        "type": "scatter", "mode": "lines+markers", "name": _text(name), "legendgroup": _text(name),
+        "type": "scatter", "mode": "lines+markers" if line.joined else "markers",
+        "name": _text(short(line.subject, 24) + replicate), "legendgroup": _text(line.subject + replicate),
         "showlegend": first, "x": [p.x + shift for p in line.points], "y": values, "text": hover,
-        "hovertemplate": "%{text}", "xaxis": f"x{tag}", "yaxis": f"y{tag}",
+        "hovertemplate": "%{text}<extra></extra>", "xaxis": f"x{tag}", "yaxis": f"y{tag}",
         "line": {"color": line.colour, "width": 2}, "marker": {"symbol": open_marks, "size": 8, "color": line.colour},
     }  # fmt: skip
     if any(p.low is not None for p in line.points):
@@ -220,7 +226,7 @@ def _line_trace(
 
 
 def _hover(point: VisitPoint, visits: Sequence[str]) -> str:
-    text = f"{visits[point.x]}: {format_percent(point.value)} %"
+    text = f"{short(visits[point.x], 40)}: {format_percent(point.value)} %"
     if point.low is not None and point.high is not None:
         text += f" ({format_percent(point.low)}–{format_percent(point.high)})"
     return _text(text if point.status == "ok" else f"{text}, {point.status}")

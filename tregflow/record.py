@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict
 
 from tregflow.atomic import write_atomic
 from tregflow.errors import BatchError, Severity
+from tregflow.placement import Space
+from tregflow.placement import Status as PlacementStatus
 from tregflow.template.loading import canonical_json
 
 if TYPE_CHECKING:
@@ -60,8 +62,8 @@ class PlacementRecord(_Record):
 
     rule: str
     share: str
-    space: str
-    status: str
+    space: Space
+    status: PlacementStatus
     reference: str
     n_reference: int
     raw_value: tuple[float, ...]
@@ -145,6 +147,24 @@ class FindingRecord(_Record):
     remedy: str
 
 
+class MovedCounts(_Record):
+    """Numerator and denominator with the deciding cuts moved by their uncertainty, all together, one way."""
+
+    direction: Literal["down", "up"]
+    n_numerator: int
+    n_denominator: int
+
+
+class ModeRecord(_Record):
+    """Numerator and denominator under a sensitivity mode, with its deciding cuts by gate; or why there are none."""
+
+    mode: str
+    cuts: dict[str, float] = {}
+    n_numerator: int | None = None
+    n_denominator: int | None = None
+    why: str = ""
+
+
 class CompensationRecord(_Record):
     """The one matrix that was applied, and once. `source` is `unmixed` where none was needed."""
 
@@ -198,6 +218,8 @@ class TubeRecord(_Record):
     populations: tuple[PopulationRecord, ...]
     gates: tuple[GateRecord, ...]
     histograms: tuple[HistogramRecord, ...]
+    moved: tuple[MovedCounts, ...] = ()
+    modes: tuple[ModeRecord, ...] = ()
     findings: tuple[FindingRecord, ...]
 
     def count(self, population: str) -> int | None:
@@ -230,51 +252,67 @@ def read_record(path: Path) -> TubeRecord:
 class Ledger:
     """Append-only JSON lines; each carries the SHA-256 of the line before, so that an edit or a gap shows.
 
-    The hash of a line is taken over its bytes without the newline; the first line points to 64 zeros. A chain cannot
-    show that its last lines are gone or its last line was edited: for that, compare the hash that `append` returned.
-    Only the holder of the results folder's lock may append.
+    The hash of a line is taken over its bytes without the newline; the first line points to 64 zeros. The chain is
+    checked when the ledger is opened. It cannot show that its last lines are gone or its last line was edited: for
+    that, compare the hash that `append` returned. Only the holder of the results folder's lock may append.
+
+    Raises
+    ------
+    BatchError
+        `LEDGER_BROKEN` with the line's number.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._last = GENESIS
         data = path.read_bytes() if path.exists() else b""
         whole = data[: data.rfind(b"\n") + 1]
-        if whole:
-            self._last = sha256_bytes(whole[:-1].rpartition(b"\n")[2])
+        self._entries, self._last = _chain(whole, path.name)
         if len(whole) < len(data):
             # a line without its newline is a write that was killed before anyone was told that it was made
             with path.open("r+b") as file:
                 file.truncate(len(whole))
             self.append({"action": "ledger_repaired", "dropped_bytes": len(data) - len(whole)})
 
+    @property
+    def entries(self) -> tuple[Mapping[str, Any], ...]:
+        """All entries, oldest first."""
+        return tuple(self._entries)
+
     def append(self, entry: Mapping[str, Any]) -> str:
         """Add one entry and return the hash of its line."""
-        line = canonical_json({**entry, "previous": self._last})
+        chained = {**entry, "previous": self._last}
+        line = canonical_json(chained)
         with self.path.open("ab") as file:
             file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())
+        self._entries.append(chained)
         self._last = sha256_bytes(line)
         return self._last
 
 
 def verify_ledger(path: Path) -> int:
     """Check a ledger's chain and return the number of entries; a break raises `LEDGER_BROKEN` with its line."""
+    return len(_chain(path.read_bytes(), path.name)[0])
+
+
+def _chain(data: bytes, name: str) -> tuple[list[Mapping[str, Any]], str]:
+    """The entries of a ledger and the hash of its last line."""
+    entries: list[Mapping[str, Any]] = []
     expected = GENESIS
-    data = path.read_bytes()
-    lines = data.removesuffix(b"\n").split(b"\n") if data else []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(data.removesuffix(b"\n").split(b"\n") if data else [], 1):
         try:
-            found = json.loads(line)["previous"]
+            entry = json.loads(line)
+            found = entry["previous"]
         except (ValueError, KeyError, TypeError):
-            found = "no readable hash"
+            entry, found = {}, "no readable hash"
         if found != expected:
             raise BatchError(
                 "LEDGER_BROKEN",
-                f"line {number} of {path.name} does not continue the line before it: "
+                f"line {number} of {name} does not continue the line before it: "
                 f"expected previous = {expected[:12]}..., found {str(found)[:12]}....",
                 line=number,
             )
+        entries.append(entry)
         expected = sha256_bytes(line)
-    return len(lines)
+    return entries, expected

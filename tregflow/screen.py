@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.tree import Tree
 
 from tregflow.batch.tables import endpoint_row_of
 from tregflow.compensation import spillover_from_keywords
-from tregflow.drawing import visit_order
+from tregflow.drawing import short, visit_order
 from tregflow.errors import TregflowError
+from tregflow.qc.attention import INFERRED, Seen, group_findings
 from tregflow.template.model import BooleanGate, EllipsoidGate, PolygonGate, QuadrantGate, RangeGate, RectangleGate
 
 if TYPE_CHECKING:
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from tregflow.batch import Plan, RunResult, TubeCheck
     from tregflow.errors import Finding
     from tregflow.fcs import FcsText
+    from tregflow.qc.attention import Group
     from tregflow.record import FindingRecord, TubeRecord
     from tregflow.study import EndpointRow
     from tregflow.template.model import Gate, Template
@@ -31,13 +36,14 @@ if TYPE_CHECKING:
 
 _COLOURS = {"ok": "green", "review": "yellow", "not_evaluable": "red", "control": "dim", "fail": "red", "info": "dim"}
 _WORDS = {"not_evaluable": "not evaluable"}
-_SEVERITIES = ("fail", "review", "info")
 
 
 def _console(*, stderr: bool = False) -> Console:
     """A console that does not fold tables into 80 columns where nobody has said how wide the screen is."""
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=max(console.width, 120))
+    console = Console(stderr=stderr, highlight=False)
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+        return console
+    return Console(stderr=stderr, highlight=False, width=max(console.width, 120))
 
 
 class RunProgress:
@@ -84,7 +90,7 @@ class RunProgress:
 
 
 def print_run(result: RunResult, plan: Plan) -> None:
-    """The closing table, what needs attention, and where the results are."""
+    """The closing table, what needs attention (the worst last), where the results are, and what to do next."""
     console = _console()
     template = plan.template.template
     rows = [endpoint_row_of(record, template) for record in result.records]
@@ -92,67 +98,142 @@ def print_run(result: RunResult, plan: Plan) -> None:
     visits = visit_order([row.visit or "" for row in tubes])
     tubes.sort(key=lambda row: (row.subject_id or "", visits.index(row.visit or ""), row.replicate))
     console.print()
-    console.print(_endpoint_table(tubes, template, plan.template))
-    if result.records and any(r.status == "control" for r in result.records):
-        n = sum(r.status == "control" for r in result.records)
-        console.print(f"{n} control tube(s) read; they give no number.")
-    _print_attention(console, result)
+    if tubes:
+        console.print(_endpoint_table(tubes, template, plan.template, console.width))
+    if n := sum(r.status == "control" for r in result.records):
+        console.print(f"{n} control tube{'s' if n > 1 else ''} read; they give no number.")
+    groups = group_findings(_seen(result), ("fail", "review"))
+    _print_attention(console, groups)
     results = escape(str(result.results))
     console.print(f"\nReport   {results}/report.html\nTable    {results}/endpoint.csv", soft_wrap=True)
+    if plan.inferred:
+        console.print(f"{INFERRED}: check {results}/manifest.inferred.csv", soft_wrap=not console.is_terminal)
+    console.print(_next_step(tubes, groups, result), style="bold", soft_wrap=not console.is_terminal)
 
 
-def _endpoint_table(rows: Sequence[EndpointRow], template: Template, loaded: LoadedTemplate) -> Table:
-    endpoint = template.endpoint
-    numerator, denominator = template.gate(endpoint.numerator).label, template.gate(endpoint.denominator).label
-    draft = "" if loaded.status == "released" else f"  {loaded.status.upper()}"
-    table = Table(
-        title=f"{numerator} by {loaded.name}{draft}", title_justify="left", title_style="bold", box=SIMPLE_HEAD
+def _next_step(tubes: Sequence[EndpointRow], groups: Sequence[Group], result: RunResult) -> str:
+    """What happened and what to do next; the last line on the screen."""
+    lost = sum(row.status == "not_evaluable" for row in tubes)
+    review = sum(row.status == "review" for row in tubes)
+    text = "no stained tube: nothing to gate"
+    if tubes:
+        text = f"{len(tubes) - lost} of {len(tubes)} stained tube{'s' if len(tubes) > 1 else ''} evaluable"
+        text += f", {review} of them to review" if review else ""
+        text += f"; {lost} not evaluable" if lost else ""
+    if result.crashes:
+        return f"{text}. Results are incomplete: run the same command again, and report INTERNAL if it stays."
+    if any(group.severity == "fail" for group in groups):
+        return f"{text}. Start with the codes in red, then run the same command again with --overwrite."
+    if not tubes:
+        return f"{text}. Check the roles in the manifest, then run the same command again with --overwrite."
+    if groups:
+        return f"{text}. Look at the report for the codes in yellow before using the numbers."
+    return f"{text}. Nothing needs attention. Look at the gates in the report, then use the table."
+
+
+def _endpoint_table(rows: Sequence[EndpointRow], template: Template, loaded: LoadedTemplate, width: int) -> Table:
+    """The table in `width` columns: what is optional goes first, the percentage and the status are always whole."""
+    numerator, denominator = (
+        template.gate(g).label for g in (template.endpoint.numerator, template.endpoint.denominator)
     )
-    of_cd4 = any(row.treg_pct_of_cd4 is not None for row in rows)
-    table.add_column("subject", overflow="fold")
-    table.add_column("visit", overflow="fold")
-    longest = max(len(word) for word in denominator.split())
-    table.add_column(f"% of {denominator}", justify="right", style="bold", min_width=longest)
-    table.add_column("95 %, counting", justify="right", min_width=9)
-    table.add_column("events", justify="right", no_wrap=True)
-    if of_cd4:
-        table.add_column("% of CD4+", justify="right", min_width=5)
-    table.add_column("status")
-    for row in rows:
-        cells = [
-            escape(row.subject_id or "") + (f" (replicate {row.replicate})" if row.replicate != 1 else ""),
-            escape(row.visit or ""),
-            _number(row.endpoint_pct),
-            f"{_number(row.endpoint_pct_count_low)}-{_number(row.endpoint_pct_count_high)}"
-            if row.endpoint_pct is not None
-            else "",
-            f"{row.n_numerator:,} of {row.n_denominator:,}" if row.n_numerator is not None else "",
-            *([_number(row.treg_pct_of_cd4)] if of_cd4 else []),
-            f"[{_COLOURS[row.status]}]{_word(row.status)}[/]",
-        ]
-        table.add_row(*cells)
+    draft = "" if loaded.status == "released" else f"  {loaded.status.upper()}"
+    columns = _endpoint_columns(rows, denominator)
+    for name in ("95 %, counting", "% of CD4+", "events"):
+        if _room(columns) > width:
+            columns = [c for c in columns if c.heading != name]
+    table = Table(
+        title=f"{escape(numerator)} by {loaded.name}{draft}", title_justify="left", title_style="bold", box=SIMPLE_HEAD
+    )
+    spare = max(width - _room(columns), 0)
+    for column in columns:
+        extra = min(spare, column.most - column.least)
+        spare -= extra
+        column.cells = [short(cell, column.least + extra) for cell in column.cells]
+        style = "bold" if column.heading.startswith("% of") and column.heading != "% of CD4+" else ""
+        table.add_column(
+            escape(column.heading), justify=column.justify, style=style, width=column.least + extra, overflow="ellipsis"
+        )
+    for i, row in enumerate(rows):
+        *cells, status = (escape(column.cells[i]) for column in columns)
+        table.add_row(*cells, f"[{_COLOURS[row.status]}]{status}[/]")
     return table
 
 
-def _print_attention(console: Console, result: RunResult) -> None:
-    """Everything above `info`, worst first, each with what to do; the same finding in many tubes is printed once."""
-    found: dict[tuple[str, str], list[tuple[str, Finding | FindingRecord]]] = {}
-    everything: list[tuple[str, Finding | FindingRecord]] = [("the batch", f) for f in result.findings]
-    everything += [(r.tube.tube, f) for r in result.records for f in r.findings]
-    for name, finding in everything:
-        if finding.severity != "info":
-            found.setdefault((finding.severity, finding.code), []).append((name, finding))
-    if not found:
-        console.print("Nothing needs attention.")
+@dataclass(slots=True)
+class _Column:
+    """A column that takes `least` characters: the longest word of its heading and its cells, but names may be cut."""
+
+    heading: str
+    cells: list[str]
+    justify: Literal["left", "right"] = "left"
+    cut: int = 0
+
+    @property
+    def most(self) -> int:
+        """Characters with nothing folded or cut."""
+        return max(len(text) for text in (self.heading, *self.cells))
+
+    @property
+    def least(self) -> int:
+        longest = max(len(text) for text in (*self.heading.split(), *self.cells))
+        return min(longest, self.cut) if self.cut else longest
+
+
+def _room(columns: Sequence[_Column]) -> int:
+    """Characters a table needs: each column has a space on both sides and a line, which is blank here, before it."""
+    return sum(c.least + 3 for c in columns) + 1
+
+
+def _endpoint_columns(rows: Sequence[EndpointRow], denominator: str) -> list[_Column]:
+    intervals = [
+        "" if r.endpoint_pct is None else f"{_number(r.endpoint_pct_count_low)}-{_number(r.endpoint_pct_count_high)}"
+        for r in rows
+    ]
+    events = ["" if r.n_numerator is None else f"{r.n_numerator:,} of {r.n_denominator:,}" for r in rows]
+    columns = [
+        _Column("subject", [r.subject_id or "" for r in rows], cut=12),
+        _Column("visit", [r.visit or "" for r in rows], cut=8),
+        _Column("replicate", [str(r.replicate) for r in rows], "right"),
+        _Column(f"% of {denominator}", [_number(r.endpoint_pct) for r in rows], "right"),
+        _Column("95 %, counting", intervals, "right"),
+        _Column("events", events, "right"),
+        _Column("% of CD4+", [_number(r.treg_pct_of_cd4) for r in rows], "right"),
+        _Column("status", [_word(r.status) for r in rows]),
+    ]
+    unused = {"% of CD4+"} if all(r.treg_pct_of_cd4 is None for r in rows) else set()
+    unused |= {"replicate"} if all(r.replicate == 1 for r in rows) else set()
+    return [c for c in columns if c.heading not in unused]
+
+
+def _seen(result: RunResult) -> list[Seen]:
+    """All findings of a run with the tube they stand on."""
+    found: list[tuple[str, str, Finding | FindingRecord]] = [("", "", f) for f in result.findings]
+    found += [(r.tube.tube, r.tube.file, f) for r in result.records for f in r.findings]
+    return [Seen(f.severity, f.code, f.message, f.remedy, tube, file) for tube, file, f in found]
+
+
+def _print_attention(console: Console, groups: Sequence[Group]) -> None:
+    """Every code with what to do, the worst last: there the eye is when the run ends."""
+    if not groups:
         return
-    console.print("\n[bold]Needs attention[/]")
-    for (severity, code), group in sorted(found.items(), key=lambda item: (_SEVERITIES.index(item[0][0]), item[0][1])):
-        console.print(f"[{_COLOURS[severity]}]{code}[/]", soft_wrap=True)
-        for message in dict.fromkeys(finding.message.strip() for _, finding in group):
-            names = [name for name, finding in group if finding.message.strip() == message]
-            who = ", ".join(names) if len(names) <= 3 else f"{len(names)} tubes"
-            console.print(f"  {escape(who)}: {escape(message)}", soft_wrap=True)
-        console.print(f"  [dim]What to do:[/] {escape(group[0][1].remedy)}", soft_wrap=True)
+    console.print("\n[bold]Needs attention[/] (the worst last)")
+    for group in reversed(groups):
+        _print_wrapped(console, f"[{_COLOURS[group.severity]}]{group.code}[/]", 0)
+        for message in group.messages:
+            names = [short(name or "the batch", 40) for name in message.tubes]
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            _print_wrapped(console, escape(f"{', '.join(names[:3])}{more}: {message.text}"), 2)
+        if group.more:
+            _print_wrapped(console, f"and {group.n_more} more, see findings.csv", 2)
+        _print_wrapped(console, f"[dim]What to do:[/] {escape(group.remedy)}", 2)
+
+
+def _print_wrapped(console: Console, text: str, indent: int) -> None:
+    """Whole words within the screen; unbroken lines where there is none, so that they can be searched."""
+    if console.is_terminal:
+        console.print(Padding(text, (0, 0, 0, indent)))
+    else:
+        console.print(" " * indent + text, soft_wrap=True)
 
 
 def print_check(checks: Sequence[TubeCheck], plan: Plan) -> None:

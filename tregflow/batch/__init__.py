@@ -2,11 +2,13 @@
 
 from tregflow.batch.check import TubeCheck, check_batch
 from tregflow.batch.folder import read_run
+from tregflow.batch.place import PlacedCut, place_batch
 from tregflow.batch.plan import Plan, make_plan, make_tasks
 from tregflow.batch.run import Progress, RunResult, run_batch
 from tregflow.batch.tube import TubeTask, open_task
 
 __all__ = [
+    "PlacedCut",
     "Plan",
     "Progress",
     "RunResult",
@@ -16,6 +18,7 @@ __all__ = [
     "make_plan",
     "make_tasks",
     "open_task",
+    "place_batch",
     "read_run",
     "run_batch",
 ]

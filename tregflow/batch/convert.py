@@ -13,6 +13,7 @@ from tregflow.record import (
     DimensionRecord,
     GateRecord,
     HistogramRecord,
+    MovedCounts,
     PlacementRecord,
     PopulationRecord,
     TemplateRef,
@@ -156,9 +157,23 @@ def _placement_record(placement: Placement) -> PlacementRecord:
         n_reference=placement.estimate.n_reference,
         raw_value=placement.estimate.values,
         spread=placement.estimate.spread,
-        quality=dict(placement.estimate.quality),
+        quality=dict(sorted(placement.estimate.quality.items())),
         message=placement.message,
     )
+
+
+def moved_records(
+    counts: tuple[Mapping[str, int], Mapping[str, int]] | None, template: Template
+) -> tuple[MovedCounts, ...]:
+    """Numerator and denominator with the deciding cuts moved down, then up; nothing where that is not known."""
+    if counts is None:
+        return ()
+    endpoint = template.endpoint
+    down, up = (
+        MovedCounts(direction=name, n_numerator=c[endpoint.numerator], n_denominator=c[endpoint.denominator])
+        for name, c in zip(("down", "up"), counts, strict=True)
+    )
+    return down, up
 
 
 def placement_info(gate: PlacedGate, placement: Placement | None) -> PlacedGate:

@@ -29,6 +29,7 @@ OUTPUTS = (
     "endpoint.schema.json",
     "populations.csv",
     "findings.csv",
+    "modes.csv",
     "manifest.inferred.csv",
     "report.html",
 )
@@ -38,7 +39,9 @@ DEPENDENCIES = ("numpy", "scipy", "pydantic", "plotly", "pyarrow", "jinja2")
 def refuse_inside(batch: Path, results: Path) -> None:
     """Data folders are never written to: `RUN_INSIDE_BATCH`."""
     if results.resolve().is_relative_to(batch.resolve()):
-        raise BatchError("RUN_INSIDE_BATCH", f"{results.name} lies inside the batch folder {batch.resolve().name}.")
+        raise BatchError(
+            "RUN_INSIDE_BATCH", f"the results would go to {results.resolve()}, inside the batch {batch.resolve()}."
+        )
 
 
 @contextmanager
@@ -54,7 +57,7 @@ def claimed(results: Path) -> Iterator[None]:
     """
     path = results.parent / f".{results.name}.lock"
     try:
-        results.parent.mkdir(parents=True, exist_ok=True)
+        results.mkdir(parents=True, exist_ok=True)  # says at once what cannot be made or reached
         with FileLock(path, timeout=0):
             try:
                 yield
@@ -73,8 +76,9 @@ def prepare_folder(results: Path, run: dict[str, Any], *, overwrite: bool) -> No
     What is not ours, and the ledger, stays.
     """
     earlier = read_run(results)
+    _clear_parts(results)
     if results.is_dir() and earlier is None and any(results.iterdir()):
-        raise BatchError("RUN_NOT_RESULTS", f"{results.name} is not empty and has no run.json.")
+        raise BatchError("RUN_NOT_RESULTS", f"{results.resolve()} is not empty and has no run.json.")
     if earlier is not None and earlier.get("identity") != run["identity"]:
         if not overwrite:
             what = ", ".join(f"{k} {earlier.get(k)}" for k in ("template", "n_tubes", "started"))
@@ -90,6 +94,13 @@ def prepare_folder(results: Path, run: dict[str, Any], *, overwrite: bool) -> No
     write_run(results, run | environment() | {"state": "running"})
     for folder in FOLDERS:
         (results / folder).mkdir(exist_ok=True)
+
+
+def _clear_parts(results: Path) -> None:
+    """Remove what a killed run left half-written; nobody else writes here while the folder is claimed."""
+    for folder in (results, *(results / name for name in FOLDERS)):
+        for part in folder.glob(".*.part"):
+            part.unlink()
 
 
 def read_run(results: Path) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from tregflow.study import (
     read_manifest,
     tube_names,
 )
+from tregflow.template.model import RangeGate, needs_baseline
 from tregflow.template.panel import resolve_panel
 from tregflow.template.registry import list_templates, load_template
 
@@ -39,7 +40,7 @@ class Plan:
     """A batch that can start: its template and its tubes in manifest order.
 
     `marks` are findings that stand on every tube (a draft marks everything it makes), `findings` those about the batch
-    as a whole.
+    as a whole. `study_folder` holds `study.toml` and the placement registry, `baseline` are its baseline visits.
     """
 
     batch: Path
@@ -49,6 +50,8 @@ class Plan:
     inferred: bool
     marks: tuple[Finding, ...]
     findings: tuple[Finding, ...]
+    study_folder: Path | None = None
+    baseline: frozenset[str] = frozenset()
 
 
 def make_plan(batch: Path, template: str | None = None, manifest: Path | None = None) -> Plan:
@@ -69,7 +72,7 @@ def make_plan(batch: Path, template: str | None = None, manifest: Path | None = 
         The run cannot start; the message lists everything that is wrong with the manifest, study or template.
     """
     if not batch.is_dir():
-        raise BatchError("BATCH_EMPTY", f"{batch.name or batch} is not a folder.")
+        raise BatchError("BATCH_EMPTY", f"{batch} is not a folder.")
     study_path = find_study(batch)
     study = load_study(study_path) if study_path is not None else None
     loaded = load_template(_template_name(batch, template, study))
@@ -81,7 +84,17 @@ def make_plan(batch: Path, template: str | None = None, manifest: Path | None = 
     if not rows:
         raise BatchError("BATCH_EMPTY", f"{batch.name} has no tubes.")
     marks = _template_findings(loaded, study)
-    return Plan(batch, loaded, rows, tube_names(rows), inferred, marks, _unlisted(batch, rows))
+    findings = (*_unlisted(batch, rows), *_unnamed_batch(rows, loaded))
+    folder, baseline = (
+        (None, frozenset()) if study is None or study_path is None else (study_path.parent, study.baseline)
+    )
+    if (gates := needs_baseline(loaded.template)) and not baseline:
+        raise BatchError(
+            "STUDY_NO_BASELINE",
+            f"{loaded.name} places {', '.join(gates)} on a subject's baseline tube, and "
+            f"{'no study.toml was found' if study is None else 'study.toml names no baseline visit'}.",
+        )
+    return Plan(batch, loaded, rows, tube_names(rows), inferred, marks, findings, folder, baseline)
 
 
 def make_tasks(plan: Plan, results: Path, jobs: int) -> tuple[TubeTask, ...]:
@@ -186,11 +199,24 @@ def _unlisted(batch: Path, rows: tuple[ManifestRow, ...]) -> tuple[Finding, ...]
     return (Finding("FILE_UNLISTED", "review", f"not in the manifest: {', '.join(extra)}.", observed=str(len(extra))),)
 
 
+def _unnamed_batch(rows: tuple[ManifestRow, ...], loaded: LoadedTemplate) -> tuple[Finding, ...]:
+    """Tubes without a batch are taken as one, which decides whose cuts they share."""
+    shared = [g.id for g in loaded.template.gates if isinstance(g, RangeGate) and g.place and g.place.share == "batch"]
+    unnamed = [row for row in rows if row.role == "stained" and not row.batch_id]
+    if not shared or len(unnamed) < 2:
+        return ()
+    message = (
+        f"{len(unnamed)} stained tubes have no batch_id; they were taken as one batch and share {', '.join(shared)}."
+    )
+    return (Finding("BATCH_UNNAMED", "review", message, observed=str(len(unnamed))),)
+
+
 def _template_findings(loaded: LoadedTemplate, study: StudyFile | None) -> tuple[Finding, ...]:
     found = []
     if loaded.status != "released":
         reason = f" ({loaded.reason})" if loaded.reason else ""
-        found.append(Finding("TEMPLATE_STATUS", "review", f"{loaded.name} is {loaded.status.upper()}{reason}."))
+        code = f"TEMPLATE_{loaded.status.upper()}"
+        found.append(Finding(code, "review", f"{loaded.name} is {loaded.status.upper()}{reason}."))
     pin = study.template if study is not None else None
     if pin is not None and f"{pin.id}@{pin.version}" != loaded.name:
         message = f"study.toml pins {pin.id}@{pin.version}; this run used {loaded.name}."

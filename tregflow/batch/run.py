@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from tregflow.batch.folder import claimed, environment, log_to, prepare_folder, refuse_inside, write_run
+from tregflow.batch.modes import with_modes
 from tregflow.batch.plan import Plan, make_tasks
 from tregflow.batch.sharing import with_shared_placements
 from tregflow.batch.tables import write_tables
@@ -22,7 +23,7 @@ from tregflow.template.loading import canonical_json
 from tregflow.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from tregflow.errors import Finding
@@ -95,11 +96,11 @@ def run_batch(
         ledger.append({"action": "run_started", "time": run["started"], **_who(), **_about(plan)})
         with log_to(results / "run.log"), workers(jobs) as pool:
             log.info("%s tubes, template %s, %s job(s)", len(tasks), plan.template.name, jobs)
-            tasks = with_shared_placements(tasks, pool)
+            tasks = with_modes(plan, with_shared_placements(plan, tasks, pool), pool)
             outcomes = _process(tasks, pool, ledger, progress)
             crashes = tuple(task.name for task in tasks if outcomes[task.name].crash)
-            result = RunResult(results, tuple(outcomes[t.name].record for t in tasks), plan.findings, crashes)
-            _write_results(result, plan, render)
+            records = tuple(outcomes[task.name].record for task in tasks)
+            result = RunResult(results, records, _write_results(results, records, plan, render), crashes)
             ended = {"state": "incomplete" if crashes else "complete", "ended": _now(), "crashed": list(crashes)}
             write_run(results, run | environment() | ended | {"jobs": jobs})
             endpoint = sha256_file(results / "endpoint.csv")
@@ -108,13 +109,16 @@ def run_batch(
     return result
 
 
-def _write_results(result: RunResult, plan: Plan, render: Callable[[Path], object] | None) -> None:
-    """The tables and the report, from the records."""
+def _write_results(
+    results: Path, records: Sequence[TubeRecord], plan: Plan, render: Callable[[Path], object] | None
+) -> tuple[Finding, ...]:
+    """The tables and the report, from the records; gives the findings about the batch as a whole."""
     if plan.inferred:
-        write_manifest(result.results / "manifest.inferred.csv", plan.rows)
-    write_tables(result.results, result.records, plan.findings, plan.template.template)
+        write_manifest(results / "manifest.inferred.csv", plan.rows)
+    findings = write_tables(results, records, plan.findings, plan.template.template, plan.baseline)
     if render is not None:
-        render(result.results)
+        render(results)
+    return findings
 
 
 def _about(plan: Plan) -> dict[str, object]:
@@ -137,7 +141,10 @@ def _identity(plan: Plan, tasks: Sequence[TubeTask]) -> str:
 
 def _process(tasks: Sequence[TubeTask], pool: Workers, ledger: Ledger, progress: Progress | None) -> dict[str, Outcome]:
     """Records of all tubes: those that an earlier run finished are read, the others made."""
-    done = {task.name: Outcome(record) for task in tasks if (record := _finished(task)) is not None}
+    finished = {e["tube"]: e for e in ledger.entries if e.get("action") == "tube_done"}
+    done = {
+        task.name: Outcome(record) for task in tasks if (record := _finished(task, finished.get(task.name))) is not None
+    }
     if progress is not None:
         progress.started(len(tasks), len(done))
     for name, outcome in done.items():
@@ -162,18 +169,28 @@ def _note(
     log.info("%s: %s events, %s %s", task.name, record.n_events, record.status, codes)
     if outcome.crash:
         log.error("%s\n%s", task.name, outcome.crash)
-    entry = {"action": "tube_done", "time": _now(), "tube": task.name}
-    ledger.append({**entry, "status": record.status, "key": record.key, "file_sha256": record.file_sha256})
+    entry = {"action": "tube_done", "time": _now(), "tube": task.name, "status": record.status, "key": record.key}
+    ledger.append({**entry, "file_sha256": record.file_sha256, **_written(task)})
     if progress is not None:
         progress.tube(record)
 
 
-def _finished(task: TubeTask) -> TubeRecord | None:
-    """The record of a tube that is done: there, whole, and made from exactly this task."""
-    if not task.record_path.is_file():
+def _written(task: TubeTask) -> dict[str, str]:
+    """SHA-256 of what a tube has on disk, empty for a file that is not there."""
+    files = {"record_sha256": task.record_path, "gates_sha256": task.gates_path}
+    return {name: sha256_file(path) if path.is_file() else "" for name, path in files.items()}
+
+
+def _finished(task: TubeTask, entry: Mapping[str, object] | None) -> TubeRecord | None:
+    """The record of a tube that is done: made from exactly this task, and its files as the ledger has them.
+
+    Anything else (no entry, because the run was killed between file and ledger; a file that was edited or removed
+    since) is made again.
+    """
+    if entry is None or not entry.get("record_sha256") or entry.get("key") != task.key:
         return None
-    try:
-        record = read_record(task.record_path)
-    except ValueError:  # another schema, or not ours: it is made again
+    written = _written(task)
+    if any(entry.get(name) != found for name, found in written.items()):
+        log.warning("%s: its files are not what the ledger says; it is gated again", task.name)
         return None
-    return record if record.key == task.key else None
+    return read_record(task.record_path)

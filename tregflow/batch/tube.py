@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tregflow.atomic import write_atomic
@@ -12,17 +12,19 @@ from tregflow.batch.convert import (
     compensation_record,
     gate_records,
     histogram_record,
+    moved_records,
     placement_info,
     population_records,
     template_ref,
 )
 from tregflow.errors import Finding, PlacementError, TregflowError
 from tregflow.fcs import read_fcs
-from tregflow.gating import gate_sample, open_tube, place_gates
+from tregflow.gating import gate_sample, moved_counts, needed_for, open_tube, place_gates, recount
 from tregflow.qc import check_tube
-from tregflow.record import FindingRecord, TubeIdentity, TubeRecord, sha256_bytes, write_record
+from tregflow.record import FindingRecord, ModeRecord, TubeIdentity, TubeRecord, sha256_bytes, write_record
 from tregflow.template.gatingml import write_gatingml
 from tregflow.template.loading import canonical_json
+from tregflow.template.model import has_rule
 from tregflow.version import __version__
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ class TubeTask:
     """All that a worker needs to know.
 
     `known` are findings from before the tube is opened; a failure among them (a file that is missing, a duplicate)
-    leaves the tube unopened. `frozen` are the cuts that its batch shares.
+    leaves the tube unopened. `frozen` are the cuts that were placed before it is gated, `controls` the FMO
+    tubes of the gates that stand on one, `modes` the deciding cuts under each sensitivity mode, or why there are none.
     """
 
     row: ManifestRow
@@ -53,6 +56,8 @@ class TubeTask:
     template: LoadedTemplate
     known: tuple[Finding, ...] = ()
     frozen: Mapping[str, Placement] = field(default_factory=dict)
+    controls: Mapping[str, TubeTask] = field(default_factory=dict)
+    modes: Mapping[str, Mapping[str, Placement] | str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -63,6 +68,11 @@ class TubeTask:
     def record_path(self) -> Path:
         """Where the tube's record is kept; its being there means that the tube is done."""
         return self.results / "samples" / f"{self.name}.json"
+
+    @property
+    def gates_path(self) -> Path:
+        """Where the tube's gates are exported to."""
+        return self.results / "gates" / f"{self.name}.gating-ml.xml"
 
     @property
     def key(self) -> str:
@@ -77,6 +87,10 @@ class TubeTask:
             "compensation": sha256_bytes(matrix.read_bytes()) if matrix is not None and matrix.is_file() else "",
             "known": [f.code for f in self.known],
             "frozen": {gate: p.coordinates for gate, p in self.frozen.items()},
+            "modes": {
+                mode: cuts if isinstance(cuts, str) else {gate: p.coordinates for gate, p in cuts.items()}
+                for mode, cuts in self.modes.items()
+            },
         }
         return sha256_bytes(canonical_json(parts))
 
@@ -96,32 +110,55 @@ def open_task(task: TubeTask) -> Tube:
 
 
 def place_tube(task: TubeTask, wanted: Collection[str]) -> dict[str, Placement | TregflowError]:
-    """Place gates that the batch shares on this tube; a gate that it could not place comes with the error."""
+    """Place gates on this tube, or on its FMO tube; a gate that could not be placed comes with the error."""
     found: dict[str, Placement | TregflowError] = {}
-    waiting = list(wanted)
+    waiting = [gate for gate in wanted if gate not in task.controls]
     try:
         tube = open_task(task)
     except TregflowError as error:
-        return dict.fromkeys(waiting, error)
+        return dict.fromkeys(wanted, error)
     while waiting:
         try:
-            placed = place_gates(
-                tube.sample,
-                task.template.template,
-                waiting,
-                channels=tube.channels,
-                spillover=tube.spillover,
-                frozen=task.frozen,
-            )
+            found.update(_place(tube, task, waiting))
         except PlacementError as error:
             gate = str(error.data.get("gate"))
             failed = [gate] if gate in waiting else waiting  # an upstream gate keeps all of them from being placed
             found.update(dict.fromkeys(failed, error))
             waiting = [g for g in waiting if g not in failed]
         else:
-            found.update(placed)
             break
+    for gate, control in task.controls.items():
+        try:
+            found[gate] = _place_on_control(gate, tube, task, control)
+        except TregflowError as error:
+            message = f"{gate}: its FMO tube {control.name} does not serve. {error.code}: {error.message}"
+            found[gate] = PlacementError("PLACEMENT_NO_CONTROL", message, gate=gate)
     return found
+
+
+def _place(tube: Tube, task: TubeTask, gates: Collection[str]) -> dict[str, Placement]:
+    template = task.template.template
+    return place_gates(
+        tube.sample, template, gates, channels=tube.channels, spillover=tube.spillover, frozen=task.frozen
+    )
+
+
+def _place_on_control(gate: str, tube: Tube, task: TubeTask, control: TubeTask) -> Placement:
+    """Place a gate on an FMO tube that is gated by the stained tube's own upstream gates."""
+    template = task.template.template
+    upstream = [name for name in needed_for(template, [gate]) if has_rule(template.gate(name))]
+    frozen = {**task.frozen, **(_place(tube, task, upstream) if upstream else {})}
+    fmo = open_task(control)
+    placed = place_gates(
+        fmo.sample,
+        template,
+        [gate],
+        channels=fmo.channels,
+        spillover=fmo.spillover,
+        frozen=frozen,
+        as_control=True,
+    )[gate]
+    return replace(placed, reference=f"{placed.reference} of {control.name}")
 
 
 def process_tube(task: TubeTask) -> Outcome:
@@ -211,12 +248,34 @@ def _record(
             "compensation": compensation_record(tube.spillover),
             "populations": population_records(result, template),
             "gates": gate_records(result, template, tube.channels),
+            "modes": _mode_records(task, tube, result),
+            "moved": moved_records(moved_counts(tube, template, result), template),
             "histograms": tuple(
                 histogram_record(panel, counts, tube.channels, template, compensated)
                 for panel, counts in result.histograms
             ),
         }
     )
+
+
+def _mode_records(task: TubeTask, tube: Tube, result: GatingResult) -> tuple[ModeRecord, ...]:
+    """The endpoint's counts under each sensitivity mode."""
+    template = task.template.template
+    records = []
+    for mode, cuts in task.modes.items():
+        if isinstance(cuts, str):
+            records.append(ModeRecord(mode=mode, why=cuts))
+            continue
+        n = recount(result, tube.sample, template, cuts, channels=tube.channels, spillover=tube.spillover)
+        records.append(
+            ModeRecord(
+                mode=mode,
+                cuts={gate: p.coordinates[0] for gate, p in sorted(cuts.items())},
+                n_numerator=n[template.endpoint.numerator],
+                n_denominator=n[template.endpoint.denominator],
+            )
+        )
+    return tuple(records)
 
 
 def _status(task: TubeTask, findings: tuple[Finding, ...]) -> Status:
@@ -239,9 +298,10 @@ def _write_gates(task: TubeTask, tube: Tube, result: GatingResult) -> None:
         "file": task.row.file,
         "file_sha256": task.sha256,
         "template": task.template.name,
+        "template_status": task.template.status,
         "template_sha256": task.template.sha256,
         "tregflow": __version__,
     }
     gates = [placement_info(g, result.placements.get(g.id)) for g in result.gates]
     document = write_gatingml(gates, tube.spillover, info)
-    write_atomic(task.results / "gates" / f"{task.name}.gating-ml.xml", document)
+    write_atomic(task.gates_path, document)

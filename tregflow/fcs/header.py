@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 VERSIONS = ("FCS2.0", "FCS3.0", "FCS3.1", "FCS3.2")
 LENGTH = 58
+CRC_LENGTH = 8  # bytes behind the last segment (FCS 3.0 and later)
+_MOST_OTHERS = 64  # far more user-defined segments than any writer lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,16 @@ def read_header(file: BinaryIO, base: int, problems: Problems) -> Header | None:
         _segment("DATA", fields[2], fields[3], problems),
         _segment("ANALYSIS", fields[4], fields[5], problems),
     )
+
+
+def read_others(file: BinaryIO, base: int, header: Header) -> list[int]:
+    """Return the last bytes of the user-defined OTHER segments, which HEADER lists behind its 58 bytes."""
+    if header.text is None or header.text.begin <= LENGTH:
+        return []
+    file.seek(base + LENGTH)
+    raw = file.read(min(header.text.begin - LENGTH, 16 * _MOST_OTHERS)).decode("latin-1")
+    ends = (parse_offset(raw[at : at + 8]) for at in range(8, len(raw), 16))
+    return [end for end in ends if end is not None]
 
 
 def is_header(file: BinaryIO, offset: int) -> bool:

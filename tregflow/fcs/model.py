@@ -82,6 +82,12 @@ class Problems:
             for code, (severity, messages) in self._doubts.items()
         )
 
+    def violations_as_findings(self) -> None:
+        """Turn the violations noted so far into findings of severity `fail`."""
+        for code, message in self.violations:
+            self.finding(code, message, "fail")
+        self.violations.clear()
+
     def raise_if_any(self) -> None:
         """Raise `error` if there are violations."""
         if self.violations:

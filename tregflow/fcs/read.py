@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from tregflow.errors import FcsError
 from tregflow.fcs.events import FcsFile, map_data, read_free, timestep
-from tregflow.fcs.header import Header, Segment, is_header, parse_offset, read_header
+from tregflow.fcs.header import CRC_LENGTH, Header, Segment, is_header, parse_offset, read_header, read_others
 from tregflow.fcs.keywords import Keywords, ParsedText, parse_pairs
 from tregflow.fcs.layout import read_layouts, read_parameters, whole
 from tregflow.fcs.model import FcsText, Problems
@@ -23,7 +23,10 @@ _SAMPLE = 4096  # bytes of DATA looked at for the marks of a text editor
 
 
 def read_text(path: str | os.PathLike[str], *, dataset: int = 0) -> FcsText:
-    """Read HEADER and TEXT of one data set; events are not touched, and DATA need not even be there.
+    """Read HEADER and TEXT of one data set; events are not converted, and DATA need not even be there.
+
+    What is wrong with the place of DATA is a finding of severity `fail` here, with the code and text of the error that
+    `read_fcs` raises, so that a broken file can be looked at. (`FCS_ASCII` shows only when all numbers are read.)
 
     Parameters
     ----------
@@ -86,7 +89,7 @@ def _open(path: Path, dataset: int, *, events: bool) -> tuple[FcsText, Data | No
             size = file.seek(0, os.SEEK_END)
             sets = _chain(file, size, path.name)
             if not 0 <= dataset < len(sets):
-                message = f"{path.name}: data set {dataset} asked for, counted from 0, but the file holds {len(sets)}."
+                message = f"{path.name}: data set {dataset + 1} asked for; the file has {len(sets)}."
                 raise FcsError("FCS_DATASET", message, file=path.name)
             text, data = _read_set(file, path, sets[dataset], events=events)
             return replace(text, size=size, n_datasets=len(sets), dataset=dataset), data, sets[dataset].base
@@ -150,7 +153,10 @@ def _bytes(file: BinaryIO, base: int, segment: Segment) -> bytes:
 
 
 def _read_set(file: BinaryIO, path: Path, chosen: _Set, *, events: bool) -> tuple[FcsText, Data | None]:
-    """Read what TEXT says and, with `events`, find DATA; the caller fills in what concerns the whole file."""
+    """Read what TEXT says and find DATA; the caller fills in what concerns the whole file.
+
+    Without `events` it is no reason to refuse the file if DATA is not where it should be.
+    """
     problems = chosen.problems
     header, parsed = chosen.header, chosen.text
     if header is None or parsed is None:
@@ -171,11 +177,12 @@ def _read_set(file: BinaryIO, path: Path, chosen: _Set, *, events: bool) -> tupl
     total = _total(keywords, header.version, problems)
     data = None
     if layouts and not problems.violations:
-        # Without events the length of DATA is still what stands in for a missing $TOT, but no reason to refuse.
-        place = problems if events else Problems(path.name)
-        data = locate(header, keywords, layouts, place, n_events=total, size=chosen.size)
-        if events and data is not None:
+        data = locate(header, keywords, layouts, problems, n_events=total, size=chosen.size)
+        if data is not None:
             _check_encoding(file, chosen, data, problems)
+            _note_tail(file, chosen, keywords, data, problems)
+        if not events:
+            problems.violations_as_findings()
     problems.raise_if_any()
     derived = data.n_events if data is not None and total is None else total
     version, findings = header.version, problems.findings
@@ -261,8 +268,25 @@ def _note_timestep(keywords: Keywords, version: str, problems: Problems) -> None
     if timestep(keywords) is not None or (text is None and version == "FCS2.0"):
         return  # FCS 2.0 has no $TIMESTEP
     found = "is missing" if text is None else f"is {text!r}"
-    message = f"there is a Time channel but $TIMESTEP {found}; Time stays in its own ticks"
-    problems.finding("FCS_TIMESTEP", message, "review")
+    problems.finding("FCS_TIMESTEP", f"there is a Time channel but $TIMESTEP {found}; Time stays in its own ticks")
+
+
+def _note_tail(file: BinaryIO, chosen: _Set, keywords: Keywords, data: Data, problems: Problems) -> None:
+    """Note what lies behind the last segment: FCS 3.x puts 8 bytes of checksum (CRC) there, many writers none."""
+    header = chosen.header
+    if header is None or header.text is None:
+        return
+    named = [text_segment(keywords, name, Problems(problems.file)) for name in ("STEXT", "ANALYSIS")]
+    segments = [segment for segment in (header.analysis, *named) if segment is not None]
+    ends = [header.text.end, data.begin + data.length - 1, *(segment.end for segment in segments)]
+    ends += read_others(file, chosen.base, header)
+    extra = chosen.size - 1 - max(ends)
+    if 0 < extra < CRC_LENGTH and header.version != "FCS2.0":
+        message = f"the file ends after {extra} of the {CRC_LENGTH} bytes of its checksum; all events are there"
+        problems.finding("FCS_CRC_CUT", message)
+    elif extra > 0 and extra != CRC_LENGTH:
+        message = f"{extra} bytes follow the last segment, where {CRC_LENGTH} of checksum are usual; they are not read"
+        problems.finding("FCS_EXTRA_BYTES", message)
 
 
 def _check_encoding(file: BinaryIO, chosen: _Set, data: Data, problems: Problems) -> None:

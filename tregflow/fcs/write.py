@@ -45,6 +45,9 @@ def write_fcs(
 ) -> None:
     """Write one data set; the file appears whole or not at all.
 
+    Nothing is added to what is given: where a channel is `Time`, give its `$TIMESTEP` (seconds per tick) in
+    `keywords`, or readers keep Time in ticks (`FCS_TIMESTEP`).
+
     Parameters
     ----------
     path

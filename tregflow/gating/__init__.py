@@ -1,8 +1,9 @@
 """The engine: a tube and a template in, exact populations out."""
 
 from tregflow.gating.binning import BINS, Axis, Panel
-from tregflow.gating.engine import GatingResult, Population, gate_sample, needed_for, place_gates
-from tregflow.gating.tube import Tube, gate, open_tube
+from tregflow.gating.engine import GatingResult, Population, gate_sample, needed_for, place_gates, recount
+from tregflow.gating.tube import Tube, open_tube
+from tregflow.gating.uncertainty import moved_counts
 
 __all__ = [
     "BINS",
@@ -11,9 +12,10 @@ __all__ = [
     "Panel",
     "Population",
     "Tube",
-    "gate",
     "gate_sample",
+    "moved_counts",
     "needed_for",
     "open_tube",
     "place_gates",
+    "recount",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tregflow.template.model import BooleanGate, GateBase, RangeGate, gate_dimensions
+from tregflow.template.model import BooleanGate, RangeGate, gate_dimensions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,8 @@ class Axis:
         """Bin index `(m,)` of scale values. For a transform, resolved to 1/128 of an octave of the value."""
         if self.transform is not None:
             with np.errstate(over="ignore"):
-                return _table(self)[values.astype(np.float32).view(np.uint32) >> np.uint32(16)]
+                upper = values.astype(np.float32).view(np.uint32) >> np.uint32(16)
+            return np.take(_table(self), upper)
         return _bins(values, self.low, self.high)
 
 
@@ -106,7 +107,7 @@ def panels(template: Template, columns: Columns, order: Sequence[Gate]) -> tuple
     return tuple(found)
 
 
-def _drawn_gates(gate: Gate, template: Template) -> tuple[GateBase, ...]:
+def _drawn_gates(gate: Gate, template: Template) -> tuple[Gate, ...]:
     """The gates whose shapes tell this gate: itself, or the ranges that an AND combines in the same parent."""
     if not isinstance(gate, BooleanGate):
         return (gate,)

@@ -46,16 +46,17 @@ class Columns:
         self, dimensions: Sequence[str], start: int, stop: int, index: NDArray[np.intp] | None
     ) -> dict[str, NDArray[np.float64]]:
         """Compensated scale values `(m,)` of the events `start + index` (None: all of the block), by dimension."""
+        if not dimensions:
+            return {}
         mixed = [d for d in dimensions if d in self.weights]
         plain = [d for d in dimensions if d not in self.weights]
         detectors = self.detectors if mixed else ()
-        if not dimensions:
-            return {}
         rows = self.sample.rows(start, stop, index, (*detectors, *(self.channels[d].index for d in plain)))
         out = dict(zip(plain, rows[len(detectors) :], strict=True))
         if mixed:
             weights = np.stack([self.weights[d] for d in mixed])
-            out.update(zip(mixed, weights @ rows[: len(detectors)], strict=True))
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite stays so, and is found later
+                out.update(zip(mixed, weights @ rows[: len(detectors)], strict=True))
         return out
 
     def gather(self, dimensions: Sequence[str], mask: NDArray[np.bool_] | None) -> list[NDArray[np.float64]]:
@@ -75,7 +76,7 @@ class Columns:
 
 def make_columns(sample: Sample, channels: Mapping[str, Channel], spillover: Spillover | None) -> Columns:
     """Columns of a sample; `spillover` None means that nothing is to be compensated (unmixed data)."""
-    if spillover is None or spillover.is_identity:
+    if spillover is None:
         return Columns(sample, channels, (), {})
     position = {name: i for i, name in enumerate(spillover.channels)}
     index = {channel.pnn: channel.index for channel in sample.channels}
@@ -121,7 +122,7 @@ class Block:
         self._places[population] = np.flatnonzero(inside) if places is None else places[inside]
 
     def holds(self, population: str | None) -> bool:
-        """Whether the block has events of a population."""
+        """Whether the block has events of a population; one that was never entered had no parent's events."""
         places = self._places.get(population, _NOWHERE)
         return self._events.size > 0 if places is None else places.size > 0
 

@@ -14,13 +14,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tregflow.errors import Finding
+from tregflow.errors import Finding, PlacementError
 from tregflow.gating.binning import panels
 from tregflow.gating.columns import Block, make_columns
 from tregflow.gating.fixed import FixedGate
-from tregflow.placement import DECIMALS, SPACE, Placement, moved, off_events, place_band, place_cut
+from tregflow.placement import (
+    DECIMALS,
+    SPACE,
+    Placement,
+    moved,
+    off_events,
+    place_band,
+    place_cut,
+    place_ellipse,
+)
 from tregflow.template.loading import evaluation_order
-from tregflow.template.model import BooleanGate, PolygonGate, RangeGate, gate_dimensions, gate_inputs
+from tregflow.template.model import (
+    BooleanGate,
+    EllipsoidGate,
+    FmoQuantile,
+    PolygonGate,
+    RangeGate,
+    gate_dimensions,
+    gate_inputs,
+    has_rule,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -55,7 +73,7 @@ class GatingResult:
 
     `histograms` pairs each panel with its counts, flattened x-major; `mfi[population][marker]` is the median of
     compensated scale values, None for an empty population, rounded to 6 decimals so that it does not depend on the
-    last bits of how a processor inverts the spillover.
+    last bits of how a processor inverts the spillover. `unknown[gate]` marks events with a value that is not finite.
     """
 
     n_events: int
@@ -65,10 +83,15 @@ class GatingResult:
     histograms: tuple[tuple[Panel, NDArray[np.intp]], ...]
     mfi: Mapping[str, Mapping[str, float | None]]
     findings: tuple[Finding, ...]
+    unknown: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, population: str) -> Population:
-        """The population of a gate."""
-        return next(p for p in self.populations if p.id == population)
+        """The population of a gate; `KeyError` names those there are."""
+        for found in self.populations:
+            if found.id == population:
+                return found
+        known = ", ".join(p.id for p in self.populations)
+        raise KeyError(f"there is no population '{population}'; there are: {known}")
 
 
 def gate_sample(
@@ -113,13 +136,43 @@ def place_gates(
     channels: Mapping[str, Channel],
     spillover: Spillover | None,
     frozen: Mapping[str, Placement] | None = None,
+    as_control: bool = False,
 ) -> dict[str, Placement]:
-    """Place the `wanted` gates, which have rules, gating no more than that needs; errors as `gate_sample`."""
-    run = _Run(sample, template, channels, spillover, frozen or {})
+    """Place the `wanted` gates, which have rules, gating no more than that needs; errors as `gate_sample`.
+
+    With `as_control` the sample is the control tube of rules that stand on one (`fmo_quantile`); elsewhere such a rule
+    raises `PLACEMENT_NO_CONTROL`.
+    """
+    run = _Run(sample, template, channels, spillover, frozen or {}, as_control=as_control)
     needed = needed_for(template, wanted)
     order = [gate for gate in evaluation_order(template) if gate.id in needed or gate.id in wanted]
     run.evaluate(order, only_placed=frozenset(wanted) - needed)
     return {gate: run.placements[gate] for gate in wanted}
+
+
+def recount(
+    result: GatingResult,
+    sample: Sample,
+    template: Template,
+    cuts: Mapping[str, Placement],
+    *,
+    channels: Mapping[str, Channel],
+    spillover: Spillover | None,
+) -> dict[str, int]:
+    """Events of every population had these gates been placed otherwise.
+
+    Only the gates in `cuts` and those that depend on them are applied again; `result` is this tube's, as gated.
+    """
+    order = evaluation_order(template)
+    affected: set[str] = set(cuts)
+    for gate in order:
+        if affected.intersection(gate_inputs(gate)):
+            affected.add(gate.id)
+    run = _Run(sample, template, channels, spillover, {**result.placements, **cuts})
+    run.masks = {p.id: p.mask for p in result.populations if p.id not in affected}
+    run.unknown = {gate: mask for gate, mask in result.unknown.items() if gate not in affected}
+    run.evaluate([gate for gate in order if gate.id in affected])
+    return {gate: int(np.count_nonzero(mask)) for gate, mask in run.masks.items()}
 
 
 def needed_for(template: Template, gates: Iterable[str]) -> frozenset[str]:
@@ -144,14 +197,17 @@ class _Run:
         channels: Mapping[str, Channel],
         spillover: Spillover | None,
         frozen: Mapping[str, Placement],
+        *,
+        as_control: bool = False,
     ) -> None:
         self.template = template
+        self.as_control = as_control
         self.n_events = sample.n_events
         self.columns: Columns = make_columns(sample, channels, spillover)
         self.transforms = {d: template.transform(d) for d in channels}
         self.frozen = frozen
         self.placements: dict[str, Placement] = {}
-        self.fixed = {g.id: FixedGate(g, None, self.transforms) for g in template.gates if not _has_rule(g)}
+        self.fixed = {g.id: FixedGate(g, None, self.transforms) for g in template.gates if not has_rule(g)}
         self.masks: dict[str, NDArray[np.bool_]] = {}
         self.unknown: dict[str, NDArray[np.bool_]] = {}  # by gate: events of its parent with a value not finite
         self.histograms: dict[Panel, NDArray[np.intp]] = {}
@@ -194,18 +250,24 @@ class _Run:
 
     def by_rule(self, gate: Gate) -> Placement:
         """Place a gate on the values of its reference population."""
-        if not isinstance(gate, RangeGate | PolygonGate) or gate.place is None:
+        if not isinstance(gate, RangeGate | PolygonGate | EllipsoidGate) or gate.place is None:
             raise TypeError(gate.id)
+        if isinstance(gate.place, FmoQuantile) and not self.as_control:
+            message = f"{gate.id}: its rule stands on the FMO tube of {gate.place.control}, and this tube has none."
+            raise PlacementError("PLACEMENT_NO_CONTROL", message, gate=gate.id)
         reference = gate.place.reference or gate.parent
         name = reference or "all events"
         values = self.columns.gather(gate.dimensions, self.mask(reference))
+        if SPACE[gate.place.rule] == "transformed":
+            transforms = [self.transforms[d] for d in gate.dimensions]
+            values = [v if t is None else t(v) for v, t in zip(values, transforms, strict=True)]
         if isinstance(gate, PolygonGate):
             placement, finding = place_band(gate.place, name, values, gate.id, gate.vertices)
+        elif isinstance(gate, EllipsoidGate):
+            fallback = (*gate.mean, *(v for row in gate.covariance for v in row))
+            placement, finding = place_ellipse(gate.place, name, values, gate.id, fallback)
         else:
-            transform = self.transforms[gate.dimensions[0]]
-            if SPACE[gate.place.rule] == "transformed" and transform is not None:
-                values = [transform(values[0])]
-            placement, finding = place_cut(gate.place, name, values[0], transform, gate.id)
+            placement, finding = place_cut(gate.place, name, values[0], self.transforms[gate.dimensions[0]], gate.id)
         if finding is not None:
             self.findings.append(finding)
         return placement
@@ -270,7 +332,6 @@ class _Run:
 
     def result(self, order: Sequence[Gate], drawn: Sequence[Panel], markers: Sequence[str]) -> GatingResult:
         """Collect what was computed."""
-        mfi = self.medians(order, markers)
         unknown = {name: int(np.count_nonzero(mask)) for name, mask in self.unknown.items()}
         if any(unknown.values()):
             n = int(np.count_nonzero(np.logical_or.reduce(list(self.unknown.values()))))
@@ -286,25 +347,23 @@ class _Run:
             tuple(self.fixed[g.id].as_placed(self.columns) for g in order),
             dict(self.placements),
             tuple((panel, self.histograms[panel]) for panel in drawn),
-            mfi,
+            _medians(self.columns, self.masks, markers),
             tuple(self.findings),
         )
 
-    def medians(self, order: Sequence[Gate], markers: Sequence[str]) -> dict[str, dict[str, float | None]]:
-        """Median of each marker in each population, one marker's values at a time."""
-        medians: dict[str, dict[str, float | None]] = {gate.id: {} for gate in order} if markers else {}
-        for marker in markers:
-            (values,) = self.columns.gather((marker,), None)
-            for gate in order:
-                found = values[self.masks[gate.id]]
-                found = found[np.isfinite(found)]
-                median = round(float(np.median(found)), DECIMALS) if found.size else None
-                medians[gate.id][marker] = median
-        return medians
 
-
-def _has_rule(gate: Gate) -> bool:
-    return isinstance(gate, RangeGate | PolygonGate) and gate.place is not None
+def _medians(
+    columns: Columns, masks: Mapping[str, NDArray[np.bool_]], markers: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
+    """Median of each marker in each population, one marker's values at a time."""
+    medians: dict[str, dict[str, float | None]] = {name: {} for name in masks} if markers else {}
+    for marker in markers:
+        (values,) = columns.gather((marker,), None)
+        for name, mask in masks.items():
+            found = values[mask]
+            found = found[np.isfinite(found)]
+            medians[name][marker] = round(float(np.median(found)), DECIMALS) if found.size else None
+    return medians
 
 
 def _rests_on(template: Template, name: str) -> set[str]:

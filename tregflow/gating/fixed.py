@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tregflow.gates import Boolean, Dimension, Ellipsoid, NamedCell, PlacedGate, Polygon, QuadrantGrid, Rectangle
+from tregflow.gating.raster import raster_of
+from tregflow.placement import ellipse_shape
 from tregflow.template.model import (
     BooleanGate,
     EllipsoidGate,
@@ -39,9 +41,7 @@ class FixedGate:
     ellipsoid transforms the events inside its bounding box, which is decided in scale values too.
     """
 
-    def __init__(
-        self, gate: Gate, placement: Placement | None, transforms: Mapping[str, Transform | None]
-    ) -> None:
+    def __init__(self, gate: Gate, placement: Placement | None, transforms: Mapping[str, Transform | None]) -> None:
         self.gate = gate
         self.dimensions = gate_dimensions(gate)
         self.transforms = [transforms[d] for d in self.dimensions]
@@ -61,7 +61,8 @@ class FixedGate:
             candidates = np.flatnonzero(inside)
             near = (values[candidates] for values in points)
             moved = [x if t is None else t(x) for x, t in zip(near, self.transforms, strict=True)]
-            inside[candidates] = self.geometry.contains(moved)
+            shape = raster_of(self.geometry) if isinstance(self.geometry, Polygon) else self.geometry
+            inside[candidates] = shape.contains(moved)
         return inside
 
     def combine(self, masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
@@ -82,9 +83,7 @@ class FixedGate:
         return PlacedGate(gate.id, gate.label, gate.parent, kind, dimensions, self.geometry, operands)
 
 
-def _geometry(
-    gate: Gate, placement: Placement | None
-) -> Rectangle | Polygon | Ellipsoid | QuadrantGrid | Boolean:
+def _geometry(gate: Gate, placement: Placement | None) -> Rectangle | Polygon | Ellipsoid | QuadrantGrid | Boolean:
     if isinstance(gate, RangeGate):
         if placement is None or gate.place is None:
             return Rectangle((gate.min,), (gate.max,))
@@ -100,7 +99,9 @@ def _geometry(
         flat = placement.coordinates
         return Polygon(tuple(zip(flat[::2], flat[1::2], strict=True)))
     if isinstance(gate, EllipsoidGate):
-        return Ellipsoid(gate.mean, gate.covariance, gate.distance_square)
+        if placement is None:
+            return Ellipsoid(gate.mean, gate.covariance, gate.distance_square)
+        return Ellipsoid(*ellipse_shape(placement.coordinates), gate.distance_square)
     if isinstance(gate, QuadrantGate):
         cell = tuple(None if c < 0 else c for c in gate.cells)
         return QuadrantGrid(gate.dividers, (NamedCell(gate.id, gate.label, cell),))
@@ -117,15 +118,14 @@ def _intervals(
         return geometry.quadrant(geometry.cells[0]).intervals
     if isinstance(geometry, Boolean):
         return ()
-    if isinstance(geometry, Polygon):
+    if isinstance(geometry, Polygon):  # its upper and right edges are outside, so its box is half-open too
         corners = np.array(geometry.vertices)
-        low, high = corners.min(axis=0), corners.max(axis=0)
-    else:
-        reach = np.sqrt(np.diag(np.array(geometry.covariance)) * geometry.distance_square)
-        low, high = np.array(geometry.mean) - reach, np.array(geometry.mean) + reach
-    # a little larger than needed: rounding must not cut off what the geometry itself would keep
-    margin = 1e-9 * np.maximum(np.maximum(np.abs(low), np.abs(high)), 1.0)
-    return [(float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True)]
+        return list(zip(corners.min(axis=0).tolist(), corners.max(axis=0).tolist(), strict=True))
+    reach = np.sqrt(np.diag(np.array(geometry.covariance)) * geometry.distance_square)
+    centre = np.array(geometry.mean)
+    # a little larger than needed: rounding must not cut off what the ellipsoid itself would keep
+    reach += 1e-9 * (reach + np.abs(centre))
+    return list(zip((centre - reach).tolist(), (centre + reach).tolist(), strict=True))
 
 
 def _scale_bounds(low: float | None, high: float | None, transform: Transform | None) -> tuple[float, float]:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tregflow.compensation import resolve_spillover
+from tregflow.errors import FcsError
 from tregflow.fcs import read_fcs
-from tregflow.gating.engine import gate_sample
 from tregflow.sample import sample_from_fcs
 from tregflow.template.panel import resolve_panel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from tregflow.compensation import Spillover
     from tregflow.errors import Finding
     from tregflow.fcs import FcsFile
-    from tregflow.gating.engine import GatingResult
     from tregflow.sample import Channel, Sample
     from tregflow.template.model import Template
-    from tregflow.template.registry import LoadedTemplate
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,8 @@ def open_tube(
         What keeps the tube from being gated.
     """
     file = read_fcs(path)
+    if file.n_events == 0:
+        raise FcsError("TUBE_NO_EVENTS", f"{path.name} holds 0 events.", file=path.name)
     sample = sample_from_fcs(file)
     channels = resolve_panel(template, sample, named)
     spillover, findings = resolve_spillover(
@@ -71,15 +71,3 @@ def open_tube(
         file=path.name,
     )
     return Tube(file, sample, channels, spillover, (*file.findings, *findings))
-
-
-def gate(path: Path | str, template: LoadedTemplate) -> GatingResult:
-    """Gate one file by itself: a gate that the template shares over a batch is placed on this tube alone.
-
-    Raises
-    ------
-    TregflowError
-        What keeps the tube from being gated, with its code.
-    """
-    tube = open_tube(Path(path), template.template)
-    return gate_sample(tube.sample, template.template, channels=tube.channels, spillover=tube.spillover)

@@ -22,17 +22,22 @@ ENDPOINT_COLUMNS = (
     "endpoint_pct", "endpoint_pct_count_low", "endpoint_pct_count_high", "treg_pct_of_lymphocytes", "n_cd4",
     "treg_pct_of_cd4", "status", "finding_codes",
 )  # fmt: skip
+INFERRED_MANIFEST = "manifest.inferred.csv"
 FINDING_COLUMNS = ("code", "severity", "tube", "population", "observed", "limit", "message", "remedy")
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What was read. Rows keep the table's text; `records` are sorted by tube name; all are of one template."""
+    """What was read. Rows keep the table's text; `records` are sorted by tube name; all are of one template.
+
+    `inferred`: the run had no manifest and made one from file names or keywords.
+    """
 
     records: tuple[TubeRecord, ...]
     rows: tuple[dict[str, str], ...]
     findings: tuple[dict[str, str], ...]
     endpoint_csv: bytes
+    inferred: bool
 
     @property
     def template(self) -> TemplateRef:
@@ -67,7 +72,8 @@ def read_results(folder: Path) -> Results:
             f"{'; '.join(templates)}.",
         )
     rows = _table(endpoint, ENDPOINT_COLUMNS)
-    return Results(records, rows, _table(findings, FINDING_COLUMNS), endpoint.read_bytes())
+    inferred = (folder / INFERRED_MANIFEST).is_file()
+    return Results(records, rows, _table(findings, FINDING_COLUMNS), endpoint.read_bytes(), inferred)
 
 
 def _record(path: Path) -> TubeRecord:

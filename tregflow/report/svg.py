@@ -27,6 +27,7 @@ from tregflow.drawing import (
     label_place,
     panel_titles,
     round_values,
+    short,
     visit_lines,
 )
 
@@ -91,8 +92,8 @@ def visits_svg(rows: Sequence[Mapping[str, str]], columns: Mapping[str, str], ma
     lines = [line for column in columns for line in visit_lines(rows, column)[1]]
     colours = {line.subject: line.colour for line in lines}
     legend = Markup("").join(
-        Markup('<text x="{}" y="{}" fill="{}" class="legend">● {}</text>').format(
-            60 + 122 * (i % 8), 376 + 18 * (i // 8), colour, subject
+        Markup('<text x="{}" y="{}" fill="{}" class="legend"><title>{}</title>● {}</text>').format(
+            60 + 122 * (i % 8), 376 + 18 * (i // 8), colour, subject, short(subject, 14)
         )
         for i, (subject, colour) in enumerate(colours.items())
     )
@@ -206,7 +207,10 @@ def _visits_chart(rows: Sequence[Mapping[str, str]], column: str, title: str, le
     values = round_values(0, 1.08 * max(highest, 1e-6), 5)
     parts += [grid.format(height - y(v), height - y(v) + 4, v) for v in values]
     for i, visit in enumerate(visits):
-        parts.append(Markup('<text x="{:.1f}" y="318" class="n mid">{}</text>').format(x(i), visit))
+        label = short(visit, max(70 // len(visits), 4))
+        parts.append(
+            Markup('<text x="{:.1f}" y="318" class="n mid"><title>{}</title>{}</text>').format(x(i), visit, label)
+        )
     for i, line in enumerate(lines):
         parts.append(_visits_line(line, x, y, height, 0 if len(lines) < 2 else 0.3 * (i / (len(lines) - 1) - 0.5)))
     parts.append(Markup('<text transform="translate(-42 150) rotate(-90)" class="axis">{}</text></g>').format(title))
@@ -214,7 +218,7 @@ def _visits_chart(rows: Sequence[Mapping[str, str]], column: str, title: str, le
 
 
 def _visits_line(line: VisitLine, x: _Scaler, y: _Scaler, height: int, shift: float) -> Markup:
-    corners = " ".join(f"{x(p.x + shift):.1f},{height - y(p.value):.1f}" for p in line.points)
+    corners = " ".join(f"{x(p.x + shift):.1f},{height - y(p.value):.1f}" for p in line.points if line.joined)
     bars = "".join(
         f"M{x(p.x + shift):.1f},{height - y(p.low):.1f}V{height - y(p.high):.1f}"
         for p in line.points
@@ -230,6 +234,7 @@ def _visits_line(line: VisitLine, x: _Scaler, y: _Scaler, height: int, shift: fl
         )
         for p in line.points
     )
-    return Markup('<g fill="none" stroke="{}" stroke-width="2"><polyline points="{}"/><path d="{}"/>{}</g>').format(
-        line.colour, corners, bars, marks
+    joint = Markup('<polyline points="{}"/>').format(corners) if corners else ""
+    return Markup('<g fill="none" stroke="{}" stroke-width="2">{}<path d="{}"/>{}</g>').format(
+        line.colour, joint, bars, marks
     )

@@ -13,10 +13,13 @@ from tregflow.drawing import (
     format_percent,
     percent_of_parent,
     population_title,
+    short,
     visit_order,
 )
 from tregflow.plots import gate_spec, visits_spec
+from tregflow.qc.attention import INFERRED, SEVERITIES, Message, Seen, group_findings
 from tregflow.report import words
+from tregflow.report.inputs import INFERRED_MANIFEST
 from tregflow.report.svg import panel_svg, visits_svg
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from tregflow.record import GateRecord, TubeRecord
     from tregflow.report.inputs import Results
 
-SEVERITIES = ("fail", "review", "info")
+_SEEN = ("severity", "code", "message", "remedy", "tube", "population", "observed", "limit")
 STATUS_WORDS = {"not_evaluable": "not evaluable", "review": "review", "ok": "ok", "control": "control"}
 
 
@@ -38,6 +41,7 @@ def page(results: Results) -> dict[str, Any]:
     titles = _titles(results)
     column = endpoint_column(results.rows)
     tone, sentence = words.verdict(results.rows, column, titles[column])
+    attention = _attention(results, anchors, ("fail", "review"))
     visits = visit_order([r["visit"] for r in results.rows])
     table = [_row(r, column, tubes, visits) for r in _sorted_rows(results.rows, visits)]
     charts = {column: titles[column], "treg_pct_of_cd4": titles["treg_pct_of_cd4"]}
@@ -45,10 +49,12 @@ def page(results: Results) -> dict[str, Any]:
         "mark": mark,
         "template": template,
         "versions": words.joined(sorted({r.tregflow_version for r in results.records})),
-        "tone": tone,
+        # nothing is simply good under a draft, or beside something about the whole run that asks for a look
+        "tone": "review" if tone == "ok" and (mark or attention) else tone,
         "verdict": sentence,
-        "attention": _attention(results.findings, anchors, ("fail", "review")),
-        "notes": _attention(results.findings, anchors, ("info",)),
+        "inferred": f"{INFERRED[0].upper()}{INFERRED[1:]}: check {INFERRED_MANIFEST}." if results.inferred else "",
+        "attention": attention,
+        "notes": _attention(results, anchors, ("info",)),
         "endpoint_title": titles[column],
         "numerator_title": titles["numerator"],
         "cd4_title": titles["treg_pct_of_cd4"],
@@ -89,7 +95,9 @@ def _row(row: dict[str, str], column: str, tubes: Sequence[dict[str, Any]], visi
     low, high = row["endpoint_pct_count_low"], row["endpoint_pct_count_high"]
     return {
         "subject": row["subject_id"],
+        "subject_short": short(row["subject_id"], 28),
         "visit": row["visit"],
+        "visit_short": short(row["visit"], 20),
         "visit_rank": visits.index(row["visit"]),
         "role": row["role"],
         "replicate": row["replicate"],
@@ -117,24 +125,25 @@ def _count(text: str) -> str:
     return f"{int(text):,}" if text else ""
 
 
-def _attention(
-    findings: Sequence[dict[str, str]], anchors: dict[str, str], severities: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    """Group findings by severity and code, worst first, most tubes first; one remedy a group."""
-    groups: dict[tuple[int, str, str], list[dict[str, str]]] = {}
-    for finding in findings:
-        if finding["severity"] in severities:
-            key = (SEVERITIES.index(finding["severity"]), finding["code"], finding["remedy"])
-            groups.setdefault(key, []).append(finding)
-    order = sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]), item[0]))
+def _attention(results: Results, anchors: dict[str, str], severities: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Findings as the terminal groups them, each tube with its link."""
+    files = {r.tube.tube: r.tube.file for r in results.records}
+    seen = [
+        Seen(**{name: f[name] for name in _SEEN}, file=files.get(f["tube"], ""))  # the table's columns, by name
+        for f in results.findings
+    ]
+
+    def linked(message: Message) -> dict[str, Any]:
+        tubes = [(short(t, 48) or "whole run", t, anchors.get(t, "")) for t in message.tubes]
+        return {"message": message, "tubes": tubes[:3], "more": tubes[3:]}
+
     return [
         {
-            "severity": SEVERITIES[rank],
-            "code": code,
-            "remedy": remedy,
-            "found": [{**f, "anchor": anchors.get(f["tube"], "")} for f in found],
+            "group": group,
+            "messages": [linked(m) for m in group.messages],
+            "more": [linked(m) for m in group.more],
         }
-        for (rank, code, remedy), found in order
+        for group in group_findings(seen, severities)
     ]
 
 
@@ -178,6 +187,7 @@ def _tube(record: TubeRecord, number: int, anchor: str) -> dict[str, Any]:
     panels = [_panel(record, i, f"p{number}-{i + 1}", path) for i in range(len(record.histograms))]
     return {
         "tube": identity.tube,
+        "tube_short": short(identity.tube, 48),
         "anchor": anchor,
         "identity": (identity.subject_id, identity.visit, identity.role, str(identity.replicate), identity.file),
         "record": record,

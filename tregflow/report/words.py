@@ -33,6 +33,8 @@ def joined(parts: Sequence[str]) -> str:
 def verdict(rows: Sequence[Mapping[str, str]], column: str, title: str) -> tuple[str, str]:
     """Judge the run: a tone (`ok`, `review`, `fail`) and what was counted in how many stained tubes."""
     stained = [r for r in rows if r["role"] == "stained"]
+    if not stained:
+        return "fail", "no stained tube: nothing to gate"
     counted = sum(1 for r in stained if r[column])
     review = sum(1 for r in stained if r["status"] == "review")
     lost = sum(1 for r in stained if r["status"] == "not_evaluable")
@@ -41,7 +43,7 @@ def verdict(rows: Sequence[Mapping[str, str]], column: str, title: str) -> tuple
     text = f"{counted} of {plural(len(stained), 'stained tube')} gave {title}{span}"
     text += f"; {review} of them to be reviewed" if review else "; none to be reviewed"
     text += f"; {lost} not evaluable" if lost else "; all evaluable"
-    return ("fail" if lost or not stained else "review" if review else "ok"), text
+    return ("fail" if lost else "review" if review else "ok"), text
 
 
 def transform_words(transform: TransformRecord | None) -> str:

@@ -13,7 +13,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from tregflow.errors import StudyError
+from tregflow.errors import StudyError, not_utf8
 
 if TYPE_CHECKING:
     from openpyxl.cell.cell import Cell as SheetCell
@@ -84,7 +84,9 @@ def read_cells(path: Path) -> list[list[Cell]]:
     try:
         rows = _read_xlsx(path) if suffix == ".xlsx" else _read_csv(path)
     except OSError as error:
-        raise StudyError("MANIFEST_UNREADABLE", f"{path.name}: {error.strerror or error}.") from error
+        remedy = "Check the path." if isinstance(error, FileNotFoundError) else "Check that you may read the file."
+        reason = error.strerror or type(error).__name__
+        raise StudyError("MANIFEST_UNREADABLE", f"{path.name}: {reason}.", remedy=remedy) from error
     return [row for row in rows if any(cell.text for cell in row)]
 
 
@@ -94,7 +96,7 @@ def _read_csv(path: Path) -> list[list[Cell]]:
     except UnicodeDecodeError as error:
         raise StudyError(
             "MANIFEST_UNREADABLE",
-            f"{path.name} is not UTF-8 text (byte {error.start}).",
+            f"{path.name} is {not_utf8(error)}.",
             remedy="Save it as 'CSV UTF-8', or as a workbook (.xlsx).",
         ) from error
     if "\0" in text:
@@ -144,7 +146,11 @@ def _read_xlsx(path: Path) -> list[list[Cell]]:
     sheet = _sheet(path, book.worksheets)
     if sheet.merged_cells.ranges:
         where = ", ".join(sorted(str(area) for area in sheet.merged_cells.ranges))
-        raise StudyError("MANIFEST_UNREADABLE", f"{path.name}: cells {where} are merged; expected one value per cell.")
+        raise StudyError(
+            "MANIFEST_UNREADABLE",
+            f"{path.name}: cells {where} are merged; expected one value per cell.",
+            remedy="Unmerge the cells and fill every row.",
+        )
     return [[_cell(cast("SheetCell", cell)) for cell in row] for row in sheet.iter_rows()]
 
 

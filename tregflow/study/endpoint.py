@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol, Self, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import wraps
+from typing import Annotated, Any, Concatenate, Literal, ParamSpec, Protocol, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
 from tregflow.errors import Finding, StudyError
+from tregflow.study.intervals import combined_interval
 from tregflow.study.tables import Count, Number, Percent, TableRow, Text, column, percent, table_schema, wilson_interval
 
 Status = Literal["ok", "review", "not_evaluable", "control"]
 Counts = tuple[int, int]
 Row = TypeVar("Row", bound=TableRow)
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 
 _HASH = r"^[0-9a-f]{64}$"
 _CODES = r"^[A-Z][A-Z0-9_]*(;[A-Z][A-Z0-9_]*)*$"
 
 
 class EndpointRow(TableRow):
-    """One planned tube: what was counted, by which template, and whether it can be used."""
+    """One planned tube: what was counted, by which template, and whether it can be used.
+
+    The key is unique, but for rows without a value that say TUBE_DUPLICATE_KEY: the manifest lists that file twice.
+    """
 
     key_columns = ("subject_id", "visit", "role", "replicate", "batch_id", "file")
 
@@ -54,8 +61,8 @@ class EndpointRow(TableRow):
     endpoint_pct_gate_high: Percent = column("%", "Upper value with the deciding cuts moved likewise.")
     endpoint_pct_comp_low: Percent = column("%", "Lower value with the compensation moved by its uncertainty.")
     endpoint_pct_comp_high: Percent = column("%", "Upper value with the compensation moved by its uncertainty.")
-    endpoint_pct_combined_low: Percent = column("%", "Lower bound of counting, gates and compensation together.")
-    endpoint_pct_combined_high: Percent = column("%", "Upper bound of counting, gates and compensation together.")
+    endpoint_pct_combined_low: Percent = column("%", "Lower bound of counting and gates together, and of compensation where it is known (MOVER).")
+    endpoint_pct_combined_high: Percent = column("%", "Upper bound of the same.")
     treg_pct_of_lymphocytes: Percent = column(
         "%", "endpoint_pct where numerator is treg and denominator is lymphocytes; empty otherwise."
     )
@@ -74,7 +81,12 @@ class EndpointRow(TableRow):
         return self.status in {"ok", "review"}
 
     def unique_keys(self) -> tuple[Hashable, ...]:
-        """Return the key, and for a tube with a number also who it is: two numbers for one specimen are none."""
+        """Return the key, and for a tube with a number also who it is: two numbers for one specimen are none.
+
+        A tube without a number that the manifest lists twice has two rows that say so, and nothing else to tell them.
+        """
+        if not self.has_endpoint and "TUBE_DUPLICATE_KEY" in (self.finding_codes or "").split(";"):
+            return ()
         usable = (self.subject_id, self.visit, self.role, self.replicate, None if self.visit else self.file)
         return (self.sort_key(), *([usable] if self.has_endpoint else []))
 
@@ -262,6 +274,20 @@ class CountedPopulation(Protocol):
         """Median by marker, scale values."""
 
 
+def _naming_tube(build: Callable[Concatenate[Tube, Given], Made]) -> Callable[Concatenate[Tube, Given], Made]:
+    """Put the name of the tube before what is wrong with its row, so that its record can be found."""
+
+    @wraps(build)
+    def named(tube: Tube, *args: Given.args, **values: Given.kwargs) -> Made:
+        try:
+            return build(tube, *args, **values)
+        except StudyError as error:
+            raise StudyError(error.code, f"{getattr(tube, 'tube', tube.file)}: {error.message}") from error
+
+    return named
+
+
+@_naming_tube
 def endpoint_row(
     tube: Tube,
     template: TemplateUsed,
@@ -305,6 +331,16 @@ def endpoint_row(
         bounds = sorted(value for pair in moved or () if (value := percent(*pair)) is not None)
         if len(bounds) == 2:
             values |= {f"endpoint_pct_{name}_low": bounds[0], f"endpoint_pct_{name}_high": bounds[1]}
+    estimate = percent(n_numerator, n_denominator)
+    if estimate is not None and n_numerator is not None and n_denominator is not None and "endpoint_pct_gate_low" in values:
+        known = [wilson_interval(n_numerator, n_denominator)]
+        known += [
+            (values[f"endpoint_pct_{name}_low"], values[f"endpoint_pct_{name}_high"])
+            for name in ("gate", "comp")
+            if f"endpoint_pct_{name}_low" in values
+        ]
+        low, high = combined_interval(estimate, known)
+        values |= {"endpoint_pct_combined_low": low, "endpoint_pct_combined_high": high}
     row = {
         **_identity(tube, "subject_id", "visit", "role", "replicate", "collected_at", "batch_id", "file"),
         "file_sha256": file_sha256,
@@ -319,9 +355,10 @@ def endpoint_row(
         "status": status,
         "finding_codes": ";".join(sorted(set(finding_codes))),
     }
-    return _valid(EndpointRow, row, tube.file)
+    return _valid(EndpointRow, row)
 
 
+@_naming_tube
 def population_rows(
     tube: Tube, name: str, populations: Sequence[CountedPopulation], *, n_events: int, denominator: str
 ) -> tuple[PopulationRow, ...]:
@@ -353,7 +390,7 @@ def population_rows(
             "n_denominator": by_id[denominator].n_events if inside else None,
             "mfi": dict(population.mfi),
         }
-        rows.append(_valid(PopulationRow, row, f"{tube.file}, {population.id}"))
+        rows.append(_valid(PopulationRow, row, f"{population.id}: "))
     return tuple(rows)
 
 
@@ -363,7 +400,7 @@ def finding_row(finding: Finding, tube: Tube | None = None, name: str = "") -> F
     row = {part: getattr(finding, part) for part in parts}
     if tube is not None:
         row |= {"tube": name, **_identity(tube, "subject_id", "visit", "role", "replicate", "file")}
-    return _valid(FindingRow, row, name or finding.code)
+    return _valid(FindingRow, row, f"{name}, {finding.code}: " if name else f"{finding.code}: ")
 
 
 def _identity(tube: Tube, *names: str) -> dict[str, Any]:
@@ -373,11 +410,14 @@ def _identity(tube: Tube, *names: str) -> dict[str, Any]:
 def _lineage(population: CountedPopulation, by_id: Mapping[str, CountedPopulation]) -> list[str]:
     lineage = [population.id]
     while (parent := by_id[lineage[-1]].parent) is not None:
+        if parent not in by_id or parent in lineage:
+            message = f"population {lineage[-1]} lies in {parent}; expected another population of the tube."
+            raise StudyError("TABLE_INVALID", message)
         lineage.append(parent)
     return lineage
 
 
-def _valid(model: type[Row], values: Mapping[str, Any], place: str) -> Row:
+def _valid(model: type[Row], values: Mapping[str, Any], place: str = "") -> Row:
     """Build a row with its percentages from its counts."""
     try:
         draft = model.model_construct(**values)
@@ -386,4 +426,4 @@ def _valid(model: type[Row], values: Mapping[str, Any], place: str) -> Row:
         problems = "; ".join(
             f"{'.'.join(map(str, details['loc'])) or 'row'}: {details['msg']}" for details in error.errors()
         )
-        raise StudyError("TABLE_INVALID", f"{place}: {problems}.") from error
+        raise StudyError("TABLE_INVALID", f"{place}{problems}.") from error

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 from tregflow.errors import StudyError, TregflowError
 from tregflow.study.cells import Cell
-from tregflow.study.manifest import ROLE_WORDS, ManifestRow, Problem, is_role, parse_row, problems_error
+from tregflow.study.manifest import (
+    ROLE_WORDS,
+    ManifestRow,
+    Problem,
+    check_visits,
+    is_role,
+    parse_row,
+    problems_error,
+)
 
 if TYPE_CHECKING:
     from tregflow.template.model import TubeRules
@@ -42,6 +50,18 @@ def list_tubes(folder: Path, rows: Sequence[ManifestRow] = ()) -> tuple[Path, ..
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     ]
     return tuple(sorted(tubes, key=lambda path: path.relative_to(folder).as_posix()))
+
+
+def tubes_below(folder: Path) -> int:
+    """Count the tubes in subfolders of a folder, at any depth, for a message that says where they are.
+
+    `list_tubes` looks into a subfolder only if a manifest names a file in it.
+    """
+    return sum(
+        path.suffix.lower() in SUFFIXES and path.parent != folder and path.is_file()
+        for path in folder.rglob("*.*")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def rule_problems(rules: TubeRules) -> list[str]:
@@ -94,6 +114,7 @@ def infer_manifest(
     if problems := rule_problems(rules):
         raise problems_error("TUBES_RULES", "the [tubes] rules cannot be used:", problems)
     rows: list[ManifestRow] = []
+    places: list[str] = []
     found: list[Problem] = []
     unknown = 0
     for path in files:
@@ -106,6 +127,11 @@ def infer_manifest(
         unknown += bool(about or missing)
         if row is not None:
             rows.append(row)
+            places.append(path.name)
+    alike = check_visits(rows, places)
+    if alike and not found:
+        raise problems_error("TUBES_NOT_INFERRED", "visits cannot be told apart:", alike)
+    found += alike
     if found:
         raise problems_error("TUBES_NOT_INFERRED", f"{unknown} of {len(files)} tubes cannot be identified:", found)
     return tuple(rows)

@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from tregflow.atomic import write_atomic
@@ -53,6 +53,16 @@ _DATE_LIKE = re.compile(
 )
 _SCIENTIFIC = re.compile(r"[0-9]+(\.[0-9]+)?E[+-]?[0-9]+", re.IGNORECASE)
 _ERROR_VALUE = re.compile(r"#(NAME\?|VALUE!|REF!|DIV/0!|N/A|NUM!|NULL!|SPILL!|CALC!|#*)")
+_SEPARATORS = re.compile(r"[\s_/-]+|(?<![0-9])\.|\.(?![0-9])")
+_BETWEEN_DIGITS = re.compile(r"(?<=[0-9])[\s._/-]+(?=[0-9])")
+_WHOLE = re.compile(r"[0-9]+\.0+")  # a whole number as statistics programs save it
+_SERIALS = range(40_000, 60_001)  # days from 2009 to 2064, as a spreadsheet counts them
+_DAY_ZERO = date(1899, 12, 30)  # of those days, for all after February 1900
+_WORDS = {
+    **dict.fromkeys(("na", "n/a", "<na>", "nan", "none", "null"), "missing"),
+    **dict.fromkeys(("true", "false"), "a logical value"),
+}
+_IDENTIFIER_LENGTH = 64
 _NAME_LENGTH = 80  # with a folder above it and '.gating-ml.xml' behind it, below the 260 characters of a Windows path
 
 TubeKey = tuple[str, str, str, int, str, str]
@@ -102,9 +112,10 @@ class Problem:
     code: str
     place: str
     message: str
+    remedy: str = ""  # where it can be said better than in `CODES`
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.place}: {self.message} {CODES[self.code].remedy}"
+        return f"{self.code}: {self.place}: {self.message} {self.remedy or CODES[self.code].remedy}"
 
 
 def problems_error(code: str, heading: str, problems: Sequence[object]) -> StudyError:
@@ -134,15 +145,15 @@ def find_manifest(folder: Path) -> Path | None:
 def read_manifest(path: Path) -> tuple[ManifestRow, ...]:
     """Read a manifest as text, from CSV (UTF-8; comma, semicolon or tab) or XLSX, in its own order.
 
-    Whether the files exist, and whether two rows are the same tube (`duplicate_keys`), is left to the batch, where
-    each becomes a row with a code.
+    Whether the files exist, and whether two rows are the same tube (`duplicate_keys`) or the same in everything, is
+    left to the batch, where each becomes a row with a code.
 
     Raises
     ------
     StudyError
         ``MANIFEST_UNREADABLE`` if there is no table in the file; ``MANIFEST_INVALID`` with the complete list of
         problems (``MANIFEST_COLUMN``, ``MANIFEST_EMPTY``, ``MANIFEST_VALUE_MISSING``, ``MANIFEST_ROLE``,
-        ``MANIFEST_VALUE``, ``MANIFEST_SPREADSHEET``, ``MANIFEST_PATH``, ``MANIFEST_ROW_REPEATED``) otherwise.
+        ``MANIFEST_VALUE``, ``MANIFEST_SPREADSHEET``, ``MANIFEST_PATH``, ``MANIFEST_VISITS``) otherwise.
     """
     sheet = read_cells(path)
     header, body = (sheet[0], sheet[1:]) if sheet else ([], [])
@@ -160,7 +171,7 @@ def read_manifest(path: Path) -> tuple[ManifestRow, ...]:
             index = names.index(column)
             damaged = {problem.place for problem in problems}
             problems += _check_zeros([cells[index] for cells in body if cells[index].place not in damaged])
-    problems += _check_repeats(rows, places)
+    problems += check_visits(rows, places)
     problems = list(dict.fromkeys(problems))  # a missing column is one problem, not one per row
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
@@ -209,10 +220,14 @@ def _check_header(header: Sequence[Cell], body: Sequence[Sequence[Cell]]) -> lis
     if any(len(row) > len(header) and any(cell.text for cell in row[len(header) :]) for row in body):
         problems.append(Problem("MANIFEST_COLUMN", "header", "some rows have more cells than the header has columns."))
     if "file" not in names:
-        problems.append(Problem("MANIFEST_COLUMN", "header", "column 'file' is missing."))
+        problems.append(_missing_column("file"))
     if not body:
         problems.append(Problem("MANIFEST_EMPTY", "all rows", "no tubes are listed."))
     return problems
+
+
+def _missing_column(name: str) -> Problem:
+    return Problem("MANIFEST_COLUMN", "header", f"column '{name}' is missing.", "Add it, and fill in every row.")
 
 
 def _known_column(name: str) -> bool:
@@ -235,14 +250,31 @@ def _check_zeros(cells: Sequence[Cell]) -> list[Problem]:
     ]
 
 
-def _check_repeats(rows: Sequence[ManifestRow], places: Sequence[str]) -> list[Problem]:
-    first: dict[tuple[TubeKey, str], str] = {}
-    problems = []
+def check_visits(rows: Sequence[ManifestRow], places: Sequence[str]) -> list[Problem]:
+    """Find visits that differ only by case or separators (W12, w12, W 12): they would be counted as different ones."""
+    spellings: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row, place in zip(rows, places, strict=True):
-        before = first.setdefault((tube_key(row), row.file), place)
-        if before is not place:
-            problems.append(Problem("MANIFEST_ROW_REPEATED", place, f"the same file and tube as {before}."))
-    return problems
+        spellings[_fold(row.visit)][row.visit].append(place)
+    return [
+        Problem(
+            "MANIFEST_VISITS",
+            "column visit",
+            ", ".join(f"'{visit}' ({_some(where)})" for visit, where in alike.items())
+            + " differ only by case or separators.",
+        )
+        for alike in spellings.values()
+        if len(alike) > 1
+    ]
+
+
+def _fold(visit: str) -> str:
+    """Return a visit without case and separators; between two digits a separator counts: 1-2 is not 12."""
+    text = unicodedata.normalize("NFKC", visit).casefold()
+    return _SEPARATORS.sub("", _BETWEEN_DIGITS.sub(".", text))
+
+
+def _some(places: Sequence[str]) -> str:
+    return ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
 
 
 # --- one row ----------------------------------------------------------------------------------------------------------
@@ -256,7 +288,7 @@ def parse_row(cells: Mapping[str, Cell]) -> tuple[ManifestRow | None, list[Probl
 
     def found(code: str, name: str, message: str) -> None:
         if name not in cells:
-            problems.append(Problem("MANIFEST_COLUMN", "header", f"column '{name}' is missing."))
+            problems.append(_missing_column(name))
         elif cells[name].place not in damaged:
             problems.append(Problem(code, cells[name].place, message))
 
@@ -318,7 +350,12 @@ def _spreadsheet_damage(name: str, cell: Cell) -> Problem | None:
         _DATE_LIKE.fullmatch(cell.text) and not (name == "batch_id" and _ISO_DATE.fullmatch(cell.text))
     ):
         reason = f"'{cell.text}'{note} is a date, as a spreadsheet makes of texts such as 5-12"
-    elif cell.kind == "number" or _SCIENTIFIC.fullmatch(cell.text):
+    elif name == "visit" and re.fullmatch("[0-9]{5}", cell.text) and int(cell.text) in _SERIALS:
+        day = _DAY_ZERO + timedelta(days=int(cell.text))
+        reason = f"'{cell.text}' is the day {day} as a spreadsheet counts days"
+    elif (
+        cell.kind == "number" or _SCIENTIFIC.fullmatch(cell.text) or (name != "batch_id" and _WHOLE.fullmatch(cell.text))
+    ):
         reason = f"'{cell.text}'{note} is a number, as a spreadsheet makes of texts such as 1E5, 1.10 or 007"
     else:
         return None
@@ -377,6 +414,11 @@ def _value_problem(name: str, value: str) -> tuple[str, str] | None:
         return "MANIFEST_VALUE", f"'{value}' starts with '{value[0]}': a spreadsheet would run it as a formula."
     if not value.isprintable():
         return "MANIFEST_VALUE", f"{value!r} holds a line break or a control character."
+    if name in _IDENTIFIERS and (read_as := _WORDS.get(value.casefold())):
+        return "MANIFEST_VALUE", f"'{value}' is read as {read_as} by R, SAS or pandas, so it names nothing."
+    if name in _IDENTIFIERS and len(value) > _IDENTIFIER_LENGTH:
+        shown = f"'{value[:16]}...'"
+        return "MANIFEST_VALUE", f"{shown} has {len(value)} characters; at most {_IDENTIFIER_LENGTH} are allowed."
     return None
 
 
@@ -425,24 +467,21 @@ def tube_name(row: ManifestRow) -> str:
 def tube_names(rows: Sequence[ManifestRow]) -> tuple[str, ...]:
     """Return one unique name per row, in order; rows whose names would be equal all get a hash of their file.
 
-    Equal means equal on a file system that ignores case.
-
-    Raises
-    ------
-    StudyError
-        ``MANIFEST_ROW_REPEATED`` if two rows have the same key and the same file.
+    Equal means equal on a file system that ignores case. Of rows that are the same in file and key, the second gets
+    ``-2`` behind the hash, the third ``-3``.
     """
     plain = [tube_name(row) for row in rows]
     count = Counter(name.casefold() for name in plain)
     names = tuple(
         name if count[name.casefold()] == 1 else f"{name}-{_digest(row)}" for name, row in zip(plain, rows, strict=True)
     )
-    taken: dict[str, str] = {}
-    for name, row in zip(names, rows, strict=True):
-        if name.casefold() in taken:
-            raise StudyError("MANIFEST_ROW_REPEATED", f"{row.file} and {taken[name.casefold()]} are the same tube.")
-        taken[name.casefold()] = row.file
-    return names
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name.casefold()] += 1
+        repeat = seen[name.casefold()]
+        unique.append(name if repeat == 1 else f"{name}-{repeat}")
+    return tuple(unique)
 
 
 def _slug(text: str) -> str:

@@ -36,12 +36,27 @@ class StudyInfo(_Strict):
     title: str = ""
 
 
+class VisitPlan(_Strict):
+    """A planned visit: its name as in the manifest, and its day and window (days since the first dose is day 1)."""
+
+    name: Annotated[str, Field(min_length=1)]
+    baseline: bool = False
+    day: int | None = None
+    window: Annotated[tuple[int, int] | None, Field(strict=False)] = None  # TOML has lists
+
+
 class StudyFile(_Strict):
     """A study file; a part that is not there is None."""
 
     study: StudyInfo | None = None
     template: TemplatePin | None = None
     tubes: TubeRules | None = None
+    visits: Annotated[tuple[VisitPlan, ...], Field(strict=False)] = ()
+
+    @property
+    def baseline(self) -> frozenset[str]:
+        """Names of the visits that are a baseline."""
+        return frozenset(visit.name for visit in self.visits if visit.baseline)
 
 
 def find_study(batch_folder: Path) -> Path | None:

@@ -19,10 +19,14 @@ from tregflow.template.model import (
     SCHEMA_VERSION,
     BooleanGate,
     EllipsoidGate,
+    FmoQuantile,
+    NegativeSpread,
     PolygonGate,
     QuadrantGate,
     RangeGate,
     RectangleGate,
+    ReferenceQuantile,
+    ShiftScale,
     Template,
     build_transform,
     gate_dimensions,
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from tregflow.template.model import Gate, Interval
+    from tregflow.template.model import EllipsePlace, Gate, Interval, SingletBand
 
 # Older schema -> the next; applied in memory, the file is never rewritten. Schema 1 is the first.
 MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -195,10 +199,13 @@ def _gate_problems(gate: Gate, template: Template, known: set[str]) -> Iterator[
             yield f"place.rule {gate.place.rule} works in scale values, but '{dimension}' has a transform"
     if len(set(gate_dimensions(gate))) != len(gate_dimensions(gate)):
         yield "a dimension is named twice"
-    yield from _SHAPE_PROBLEMS[gate.kind](gate)
+    if isinstance(gate, RangeGate):
+        yield from _range_problems(gate, template)
+    else:
+        yield from _SHAPE_PROBLEMS[gate.kind](gate)
 
 
-def _range_problems(gate: RangeGate) -> Iterator[str]:
+def _range_problems(gate: RangeGate, template: Template) -> Iterator[str]:
     if gate.place is None:
         if gate.min is None and gate.max is None:
             yield "needs min, max or a placement rule"
@@ -210,13 +217,38 @@ def _range_problems(gate: RangeGate) -> Iterator[str]:
     place, value = gate.place, gate.place.template_value
     if place.otherwise == "template_value" and value is None:
         yield "place.otherwise is template_value but there is no place.template_value"
-    if place.otherwise == "fail" and value is not None:
+    if place.otherwise != "template_value" and value is not None and place.uncertainty is None:
+        # (a deciding cut's is used by the fixed mode)
         yield "has a place.template_value that place.otherwise never uses"
+    if place.otherwise == "subject_baseline" and place.share in {"subject", "study"}:
+        yield f"place.otherwise subject_baseline is for the cut of a tube or a batch; place.share is {place.share}"
     if value is not None and place.within is not None and not place.within[0] <= value <= place.within[1]:
         yield f"place.template_value {value} lies outside place.within"
-    if place.rule != "valley" and place.reference is None:
+    if place.reference is None and isinstance(place, NegativeSpread | ReferenceQuantile | ShiftScale):
         yield f"place.rule {place.rule} needs a reference population"
+    if isinstance(place, FmoQuantile):
+        yield from _control_problems(place.control, gate, template)
     yield from _empty_intervals(within=place.within, between=getattr(place, "between", None))
+
+
+def _control_problems(control: str, gate: RangeGate, template: Template) -> Iterator[str]:
+    """An FMO tube shows the background of the one marker that it leaves out."""
+    if control not in template.panel:
+        yield f"place.control '{control}' is not in the panel"
+    elif control not in gate.dimensions:
+        yield f"place.control '{control}' is not the gate's dimension; its FMO tube is stained for {gate.dimensions[0]}"
+    elif template.panel[control].kind != "fluorescence":
+        yield f"place.control '{control}' is not fluorescence, so no FMO tube leaves it out"
+
+
+def _own_problems(place: SingletBand | EllipsePlace) -> Iterator[str]:
+    """What only the rule of a cut may say."""
+    if place.share != "tube":
+        yield f"place.share {place.share}: only cuts are shared; a placed {place.rule} is each tube's own"
+    if place.otherwise == "subject_baseline":
+        yield f"place.otherwise is subject_baseline: only cuts have one; a placed {place.rule} is each tube's own"
+    if place.uncertainty is not None:
+        yield "place.uncertainty is for cuts"
 
 
 def _empty_intervals(**intervals: Interval | None) -> Iterator[str]:
@@ -239,6 +271,7 @@ def _polygon_problems(gate: PolygonGate) -> Iterator[str]:
     elif gate.vertices:
         yield from _impossible(lambda: Polygon(gate.vertices))
     if gate.place is not None:
+        yield from _own_problems(gate.place)
         yield from _empty_intervals(area=gate.place.area, within=gate.place.within)
         if gate.place.template_value is not None:
             yield "place.template_value is one number; the fall-back of a polygon is its vertices"
@@ -249,11 +282,27 @@ def _polygon_problems(gate: PolygonGate) -> Iterator[str]:
 
 
 def _ellipsoid_problems(gate: EllipsoidGate) -> Iterator[str]:
-    n = len(gate.dimensions)
-    if len(gate.mean) != n or len(gate.covariance) != n or any(len(row) != n for row in gate.covariance):
-        yield f"mean and covariance must have {n} and {n} x {n} numbers"
-    else:
-        yield from _impossible(lambda: Ellipsoid(gate.mean, gate.covariance, gate.distance_square))
+    n, place = len(gate.dimensions), gate.place
+    if place is None and not (gate.mean and gate.covariance):
+        yield "needs mean and covariance or a placement rule"
+    elif gate.mean or gate.covariance:
+        if len(gate.mean) != n or len(gate.covariance) != n or any(len(row) != n for row in gate.covariance):
+            yield f"mean and covariance must have {n} and {n} x {n} numbers"
+        else:
+            yield from _impossible(lambda: Ellipsoid(gate.mean, gate.covariance, gate.distance_square))
+    if place is not None:
+        if n != 2:
+            yield f"place.rule ellipse works in two dimensions, found {n}"
+        yield from _own_problems(place)
+        yield from _empty_intervals(**{f"region, {i}": interval for i, interval in enumerate(place.region)})
+        if place.within is not None:
+            yield "place.within is for cuts and bands; place.region bounds an ellipse"
+        if place.template_value is not None:
+            yield "place.template_value is one number; the fall-back of an ellipsoid is its mean and covariance"
+        if place.otherwise == "template_value" and not gate.mean:
+            yield "place.otherwise is template_value but there are no mean and covariance to fall back on"
+        if place.otherwise == "fail" and gate.mean:
+            yield "has both mean and covariance and a placement rule that never uses them"
 
 
 def _impossible(build: Callable[[], object]) -> Iterator[str]:
@@ -283,7 +332,6 @@ def _boolean_problems(gate: BooleanGate) -> Iterator[str]:
 
 
 _SHAPE_PROBLEMS: dict[str, Callable[[Any], Iterator[str]]] = {
-    "range": _range_problems,
     "rectangle": _rectangle_problems,
     "polygon": _polygon_problems,
     "ellipsoid": _ellipsoid_problems,
@@ -292,8 +340,24 @@ _SHAPE_PROBLEMS: dict[str, Callable[[Any], Iterator[str]]] = {
 }
 
 
+def _mode_problems(template: Template) -> Iterator[str]:
+    """The deciding cuts have one mode, and what the other modes need."""
+    shares = sorted({gate.place.share for gate in template.deciding if gate.place})
+    modes = template.endpoint.sensitivity
+    if len(shares) > 1:
+        yield f"gates: the cuts that decide the endpoint must have one share; found {', '.join(shares)}"
+    if modes and not shares:
+        yield "endpoint.sensitivity: no cut states an uncertainty, so no cut decides the endpoint"
+    if len(set(modes)) < len(modes) or set(modes) & set(shares):
+        yield f"endpoint.sensitivity: each mode once, beside the endpoint's own ({', '.join(shares)})"
+    for gate in template.deciding if "fixed" in modes else ():
+        if gate.place and gate.place.template_value is None:
+            yield f"gates, {gate.id}: the fixed mode needs its place.template_value"
+
+
 def _endpoint_problems(template: Template, known: set[str]) -> Iterator[str]:
     endpoint, qc = template.endpoint, template.qc
+    yield from _mode_problems(template)
     named = dict.fromkeys((endpoint.numerator, endpoint.denominator, *endpoint.also_of))
     yield from (f"endpoint: '{name}' is not a gate" for name in named if name not in known)
     for marker in endpoint.mfi:

@@ -37,8 +37,15 @@ class TubeRules(Strict):
     roles: dict[str, str] = {}
 
 
+Mode = Literal["fixed", "tube", "subject", "batch"]
+
+
 class Endpoint(Strict):
-    """What is divided by what, and from how many events on."""
+    """What is divided by what, and from how many events on.
+
+    The deciding cuts are those with a stated uncertainty; their `share` is the mode that is the endpoint. `sensitivity`
+    names other modes under which the same tubes are counted beside it: `fixed` uses each cut's `template_value`.
+    """
 
     numerator: Identifier
     denominator: Identifier
@@ -47,6 +54,7 @@ class Endpoint(Strict):
     llod_events: Annotated[int, Field(ge=0)] = 20
     lloq_events: Annotated[int, Field(ge=0)] = 50
     min_denominator_events: Annotated[int, Field(ge=1)] = 5000
+    sensitivity: tuple[Mode, ...] = ()
 
 
 class PanelEntry(Strict):
@@ -120,13 +128,17 @@ class Place(Strict):
     """What all placement rules have in common.
 
     `within` bounds the result (a cut on its transformed axis; for `singlet_band` the slope of height on area);
-    outside it, or with fewer than `min_events` reference events, `otherwise` decides.
+    outside it, or with fewer than `min_events` reference events, `otherwise` decides. `uncertainty` of a cut is in
+    robust standard deviations for `negative_spread` and `shift_scale`, else on the transformed axis.
+
+    `share` says whose one cut it is: each tube's, the subject's (placed on its baseline tube), the batch's or the
+    study's (the median over tubes). Bands and ellipses are each tube's own.
     """
 
-    share: Literal["tube", "batch"] = "tube"
+    share: Literal["tube", "subject", "batch", "study"] = "tube"
     min_events: Annotated[int, Field(ge=2)] = 500
     within: Interval | None = None
-    otherwise: Literal["fail", "template_value"] = "fail"
+    otherwise: Literal["fail", "template_value", "subject_baseline"] = "fail"
     template_value: float | None = None
     uncertainty: Annotated[float, Field(ge=0)] | None = None
 
@@ -152,6 +164,17 @@ class ReferenceQuantile(CutPlace):
     q: Annotated[float, Field(gt=0, lt=1)]
 
 
+class FmoQuantile(CutPlace):
+    """The `q` quantile of a population of the FMO tube that leaves out `control`, in transformed values.
+
+    The population is `reference`, by default the gate's parent, as the stained tube's gates find it in the FMO tube.
+    """
+
+    rule: Literal["fmo_quantile"]
+    q: Annotated[float, Field(gt=0, lt=1)]
+    control: str
+
+
 class Valley(CutPlace):
     """The density minimum inside `between` that has a mode on each side, in transformed values.
 
@@ -162,6 +185,32 @@ class Valley(CutPlace):
     between: Interval
     bandwidth: Annotated[float, Field(gt=0)] = 0.015
     depth: Annotated[float, Field(gt=0, lt=1)] = 0.3
+
+
+class Tail(CutPlace):
+    """Where the density of a single mode has dropped to `fraction` of its peak, in transformed values.
+
+    `flank` is the side of the mode on which the drop is sought, whichever side of the cut the gate keeps.
+    `bandwidth` is the kernel's SD.
+    """
+
+    rule: Literal["tail"]
+    flank: Literal["lower", "upper"]
+    fraction: Annotated[float, Field(ge=0.001, lt=1)]
+    bandwidth: Annotated[float, Field(gt=0)] = 0.015
+
+
+class ShiftScale(CutPlace):
+    """A cut carried from a standard tube to this one by the location and spread of a reference population.
+
+    `cut`, `location` and `spread` are the standard tube's, in scale values: its cut, and its reference population's
+    median and robust standard deviation. The cut here is `m + (cut - location) s / spread`.
+    """
+
+    rule: Literal["shift_scale"]
+    cut: float
+    location: float
+    spread: Annotated[float, Field(gt=0)]
 
 
 class SingletBand(Place):
@@ -177,7 +226,23 @@ class SingletBand(Place):
     reference: Identifier | None = None
 
 
-CutRule = Annotated[NegativeSpread | ReferenceQuantile | Valley, Field(discriminator="rule")]
+class EllipsePlace(Place):
+    """Robust location and scatter of the densest mode of a rectangular region, on the gate's axes.
+
+    `region` has an interval per dimension, `bandwidth` is the SD of the kernel that finds the mode, as a fraction of
+    the region's sides. The gate's `distance_square` says how far the ellipse reaches; in two dimensions it holds
+    the fraction `1 - exp(-distance_square / 2)` of a normal population.
+    """
+
+    rule: Literal["ellipse"]
+    region: tuple[Interval, Interval]
+    bandwidth: Annotated[float, Field(ge=0.01, le=0.25)] = 0.05
+    reference: Identifier | None = None
+
+
+CutRule = Annotated[
+    NegativeSpread | ReferenceQuantile | FmoQuantile | Valley | Tail | ShiftScale, Field(discriminator="rule")
+]
 
 
 class GateBase(Strict):
@@ -224,13 +289,17 @@ class PolygonGate(GateBase):
 
 
 class EllipsoidGate(GateBase):
-    """`(x - mean)' covariance^-1 (x - mean) <= distance_square`."""
+    """`(x - mean)' covariance^-1 (x - mean) <= distance_square`.
+
+    Either `mean` and `covariance` or, in two dimensions, a rule; with a rule they are what it falls back on.
+    """
 
     kind: Literal["ellipsoid"]
     dimensions: Annotated[tuple[str, ...], Field(min_length=2)]
-    mean: tuple[float, ...]
-    covariance: tuple[tuple[float, ...], ...]
+    mean: tuple[float, ...] = ()
+    covariance: tuple[tuple[float, ...], ...] = ()
     distance_square: Annotated[float, Field(gt=0)]
+    place: EllipsePlace | None = None
 
 
 class QuadrantGate(GateBase):
@@ -315,6 +384,13 @@ class Template(Strict):
         spec = self.transform_spec(dimension)
         return None if spec is None else build_transform(spec)
 
+    @property
+    def deciding(self) -> tuple[RangeGate, ...]:
+        """The gates whose cuts decide the endpoint: those for which an uncertainty is stated."""
+        return tuple(
+            g for g in self.gates if isinstance(g, RangeGate) and g.place and g.place.uncertainty is not None
+        )
+
     def ancestors(self, gate_id: str) -> tuple[str, ...]:
         """Parents of a population, nearest first."""
         parent = self.gate(gate_id).parent
@@ -340,9 +416,25 @@ def gate_inputs(gate: Gate) -> tuple[str, ...]:
     names = [] if gate.parent is None else [gate.parent]
     if isinstance(gate, BooleanGate):
         names += [name for name, _ in gate.terms()]
-    elif isinstance(gate, RangeGate | PolygonGate) and gate.place is not None and gate.place.reference is not None:
+    elif isinstance(gate, RangeGate | PolygonGate | EllipsoidGate) and gate.place and gate.place.reference:
         names.append(gate.place.reference)
     return tuple(dict.fromkeys(names))
+
+
+def needs_baseline(template: Template) -> list[str]:
+    """The gates whose cut, or fall-back, is placed on a subject's baseline tube."""
+    return [
+        gate.id
+        for gate in template.gates
+        if isinstance(gate, RangeGate)
+        and gate.place is not None
+        and (gate.place.share in {"subject", "study"} or gate.place.otherwise == "subject_baseline")
+    ]
+
+
+def has_rule(gate: Gate) -> bool:
+    """Whether a gate is placed by a rule."""
+    return isinstance(gate, RangeGate | PolygonGate | EllipsoidGate) and gate.place is not None
 
 
 def gate_dimensions(gate: Gate) -> tuple[str, ...]:

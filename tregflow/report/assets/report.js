@@ -45,11 +45,24 @@
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
   };
 
+  const place = (layout, box) => {
+    if (!box.classList.contains("wide")) {
+      layout.modebar = { orientation: "v", bgcolor: "rgba(255,255,255,.8)" }; // inside the plot, off its title
+    } else if (box.clientWidth < 720) { // two charts, one above the other
+      layout.xaxis.domain = layout.xaxis2.domain = [0, 1];
+      layout.yaxis.domain = [0.56, 1];
+      layout.yaxis2.domain = [0, 0.4];
+      layout.legend = { ...layout.legend, orientation: "h", x: 0, y: -0.12, yanchor: "top" };
+      layout.height = 760;
+    }
+  };
+
   const draw = async (box) => {
     if (box.dataset.state) return;
     box.dataset.state = "drawing";
     const spec = JSON.parse(document.getElementById(box.dataset.spec).textContent);
     if (spec.counts) await fill(spec.figure.data[0], spec.counts, spec.bins);
+    place(spec.figure.layout, box);
     const library = await loadPlotly();
     const live = document.createElement("div");
     live.className = "live";
@@ -112,7 +125,8 @@
     input.addEventListener("input", () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
       items.forEach((item) => {
-        const text = item.textContent.toLowerCase();
+        const cut = [...item.querySelectorAll("[title]")].map((e) => e.title); // names are shown shortened
+        const text = [item.textContent, ...cut].join(" ").toLowerCase();
         item.hidden = !words.every((word) => text.includes(word));
       });
     });
@@ -129,7 +143,7 @@
       if (entry.isIntersecting) {
         links.forEach((other) => other.removeAttribute("aria-current"));
         link.setAttribute("aria-current", "true");
-        link.parentElement.parentElement.parentElement.scrollTo({ top: link.offsetTop - 200 });
+        link.closest("nav").scrollTo({ top: link.offsetTop - 200 });
       }
     }), { rootMargin: "-30% 0px -65% 0px" });
     document.querySelectorAll("section.tube").forEach((section) => spy.observe(section));

@@ -1,0 +1,307 @@
+"""From rows to tables: by method, by level of every factor, by drift level, and the aims."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.validity.design import FACTORS, VISITS
+from benchmarks.validity.metrics import pooled_change_bias
+from benchmarks.validity.study import METHODS, OURS, PROPOSED, VALLEY, Result, Row
+
+Mask = NDArray[np.bool_]
+
+AIM_ERROR: Final = 0.04
+AIM_CHANGE: Final = 0.05
+AIM_TIMES_VALLEY: Final = 3.0
+AIM_COUNTING: Final = (0.93, 0.97)
+AIM_COMBINED: Final = 0.90
+ENOUGH_SENSITIVITY: Final = 0.97
+LARGE_ERROR: Final = 0.25
+SEPARATED: Final = 0.95
+"""A tube is separated where some pair of cuts reaches this F1."""
+FEW_LYMPHOCYTES: Final = 20_000
+ENOUGH_TUBES: Final = 20
+"""A level with fewer tubes says nothing about a coverage of 90 %."""
+DRIFTS: Final = FACTORS["gain_drift_pct"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The rows of one method as arrays: tubes in the order of the design, a subject's two visits together."""
+
+    values: Mapping[str, NDArray[np.float64]]
+    codes: tuple[str, ...]
+    levels: Mapping[str, NDArray[np.float64]]
+    visits: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        """A column."""
+        return self.values[name]
+
+    @property
+    def evaluable(self) -> Mask:
+        """Which tubes have a number."""
+        return np.isfinite(self["estimate_pct"])
+
+    def error(self, truth: str = "identity_pct") -> NDArray[np.float64]:
+        """Relative error against the labels; NaN where there is no number or no true cell."""
+        true = self[truth]
+        return np.divide(self["estimate_pct"] - true, true, out=np.full(true.shape, np.nan), where=true > 0)
+
+    @property
+    def flagged(self) -> Mask:
+        """Which tubes have a finding or an error."""
+        return np.array([bool(code) for code in self.codes])
+
+    def covered(self, interval: str) -> Mask:
+        """Whose interval (`count` or `combined`) holds the generating probability."""
+        truth = self["generating_pct"]
+        return (self[f"{interval}_low"] <= truth) & (truth <= self[f"{interval}_high"])
+
+
+def sheets(result: Result) -> dict[str, Sheet]:
+    """A sheet per method."""
+    levels = {subject.id: subject.levels for subject in result.subjects}
+    found = {}
+    for method in METHODS:
+        rows = [row for row in result.rows if row.method == method]
+        numbers = [name for name in Row._fields if name not in {"subject", "visit", "method", "codes"}]
+        found[method] = Sheet(
+            {name: np.array([getattr(row, name) for row in rows], dtype=np.float64) for name in numbers},
+            tuple(row.codes for row in rows),
+            {factor: np.array([levels[row.subject][factor] for row in rows], dtype=np.float64) for factor in FACTORS},
+            tuple(row.visit for row in rows),
+        )
+    return found
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def figures(sheet: Sheet, mask: Mask) -> dict[str, float]:
+    """The figures of a method over some tubes; fractions and relative errors, NaN without tubes."""
+    good = mask & sheet.evaluable
+    error, positive = sheet.error()[good], sheet.error("positive_pct")[good]
+    large = np.abs(error) > LARGE_ERROR
+    return {
+        "n_tubes": float(mask.sum()),
+        "n_evaluable": float(good.sum()),
+        "median_abs_error": _or_nan(np.nanmedian, np.abs(error)),
+        "bias": _or_nan(np.nanmean, error),
+        "sd": _or_nan(np.nanstd, error),
+        "bias_vs_positive": _or_nan(np.nanmean, positive),
+        "sd_vs_positive": _or_nan(np.nanstd, positive),
+        "f1": _or_nan(np.mean, sheet["f1"][good]),
+        "coverage_count": _or_nan(np.mean, sheet.covered("count")[good]),
+        "coverage_combined": _or_nan(np.mean, sheet.covered("combined")[good]),
+        "failures_declared": float((mask & ~sheet.evaluable).sum()),
+        "large_errors": float(large.sum()),
+        "large_errors_declared": float((large & sheet.flagged[good]).sum()),
+        "large_errors_missed": float((large & ~sheet.flagged[good]).sum()),
+        "review_frac": _or_nan(np.mean, sheet.flagged[good]),
+    }
+
+
+def _or_nan(of: Callable[[NDArray[np.float64]], np.floating], values: NDArray[np.float64]) -> float:
+    return float(of(values)) if values.size and not np.isnan(values).all() else math.nan
+
+
+def change_bias(sheet: Sheet, subjects: Mask, truth: str = "identity_pct") -> list[tuple[float, int]]:
+    """Bias of the week-12 change by drift level, relative to the true mean change, and the subjects behind it."""
+    estimate, true = sheet["estimate_pct"], sheet[truth]
+    change, true_change = estimate[1::2] - estimate[::2], true[1::2] - true[::2]
+    drift = sheet.levels["gain_drift_pct"][::2]
+    able = subjects & np.isfinite(change)
+    groups = [able & (drift == level) for level in DRIFTS]
+    return [(pooled_change_bias(change[g], true_change[g]), int(g.sum())) for g in groups]
+
+
+def sensitive_subjects(sheet: Sheet) -> Mask:
+    """The subjects whose change is judged: both visits have a number, baseline sensitivity is high enough."""
+    good = sheet.evaluable
+    return good[::2] & good[1::2] & (np.nan_to_num(sheet["sensitivity"][::2]) >= ENOUGH_SENSITIVITY)
+
+
+# --- aims -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """One aim of the study, what was found, whether it is met, and by how much it is missed."""
+
+    name: str
+    limit: str
+    found: str
+    met: bool
+    missed_by: str = ""
+
+
+def aims(found: Mapping[str, Sheet], method: str) -> tuple[Aim, ...]:
+    """The aims of the study for one method."""
+    sheet = found[method]
+    everything = figures(sheet, np.ones(len(sheet.codes), dtype=bool))
+    return (
+        _at_most("median absolute relative error against the labels", everything["median_abs_error"], AIM_ERROR),
+        _change_aim(sheet),
+        _valley_aim(sheet, found[VALLEY]),
+        _counting_aim(sheet),
+        _combined_aim(sheet),
+        _missed_aim(int(everything["large_errors_missed"]), int(everything["large_errors"])),
+    )
+
+
+def _at_most(name: str, value: float, limit: float) -> Aim:
+    met = value <= limit
+    return Aim(name, f"<= {limit:.0%}", f"{value:.1%}", met, "" if met else f"{100 * (value - limit):.1f} points")
+
+
+def _change_aim(sheet: Sheet) -> Aim:
+    """A drift level without a subject is said to have none, and is not judged."""
+    name = "bias of the week-12 change at every drift level, baseline sensitivity >= 0.97"
+    biases = change_bias(sheet, sensitive_subjects(sheet))
+    text = ", ".join(
+        f"{drift:+g} %: " + ("no subject" if math.isnan(bias) else f"{bias:+.1%} (n={n})")
+        for drift, (bias, n) in zip(DRIFTS, biases, strict=True)
+    )
+    worst = max((abs(bias) for bias, _ in biases if not math.isnan(bias)), default=math.inf)
+    met = worst <= AIM_CHANGE
+    return Aim(name, f"within {AIM_CHANGE:.0%}", text, met, "" if met else f"{100 * (worst - AIM_CHANGE):.1f} points")
+
+
+def _valley_aim(sheet: Sheet, valley: Sheet) -> Aim:
+    name = "that bias against the per-tube valley's, same subjects, at every drift level"
+    limit = f">= {AIM_TIMES_VALLEY:g} x smaller"
+    subjects = sensitive_subjects(sheet)
+    ours, theirs = (np.abs([bias for bias, _ in change_bias(s, subjects)]) for s in (sheet, valley))
+    both = np.isfinite(ours) & np.isfinite(theirs)
+    if not both.any():
+        return Aim(name, limit, "no subject", met=False, missed_by="nothing to judge")
+    ours, theirs = ours[both], theirs[both]
+    times = np.divide(theirs, ours, out=np.full(ours.shape, np.inf), where=ours > 0)
+    n_met = int((times >= AIM_TIMES_VALLEY).sum())
+    text = f"{n_met} of {len(times)} levels; mean |bias| {np.mean(ours):.1%} against {np.mean(theirs):.1%}"
+    met = n_met == len(times)
+    return Aim(name, limit, text, met, "" if met else f"worst level {float(times.min()):.1f} x")
+
+
+def _counting_aim(sheet: Sheet) -> Aim:
+    few = sheet.levels["n_lymphocytes"] <= FEW_LYMPHOCYTES
+    mask = sheet.evaluable & few & (sheet["separable"] >= SEPARATED)
+    value, n = float(np.mean(sheet.covered("count")[mask])), int(mask.sum())
+    low, high = AIM_COUNTING
+    met = low <= value <= high
+    missed = "" if met else f"{100 * max(low - value, value - high):.1f} points"
+    name = "counting interval covers the generating probability, separated tubes of up to 20,000 lymphocytes"
+    return Aim(name, f"{low:.0%} to {high:.0%}", f"{value:.1%} (n={n})", met, missed)
+
+
+def _combined_aim(sheet: Sheet) -> Aim:
+    found = {"all tubes": float(np.mean(sheet.covered("combined")[sheet.evaluable]))}
+    for factor, level, mask in levels_of(sheet):
+        good = mask & sheet.evaluable
+        if good.sum() >= ENOUGH_TUBES:
+            found[f"{factor} = {level:g}"] = float(np.mean(sheet.covered("combined")[good]))
+    n_below = sum(value < AIM_COMBINED for value in found.values())
+    worst = min(found, key=lambda name: found[name])
+    text = f"{found['all tubes']:.1%} of all; worst {worst}: {found[worst]:.1%}; {n_below} of {len(found) - 1} levels below"
+    missed = f"{100 * (AIM_COMBINED - found[worst]):.1f} points" if n_below else ""
+    name = "combined interval covers it, over all and at every level of every factor"
+    return Aim(name, f">= {AIM_COMBINED:.0%}", text, n_below == 0, missed)
+
+
+def _missed_aim(n_missed: int, n_large: int) -> Aim:
+    text = f"{n_missed} without, of {n_large} tubes with such an error"
+    return Aim(
+        "tubes with an error above 25 % and no finding", "0", text, n_missed == 0, f"{n_missed}" if n_missed else ""
+    )
+
+
+def levels_of(sheet: Sheet) -> Iterator[tuple[str, float, Mask]]:
+    """Every factor and level with the tubes that are at it."""
+    for factor, levels in FACTORS.items():
+        for level in levels:
+            yield factor, level, sheet.levels[factor] == level
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+Table = tuple[tuple[str, ...], list[tuple[object, ...]]]
+
+
+def methods_table(found: Mapping[str, Sheet]) -> Table:
+    """One row per method and visit (and both)."""
+    rows = []
+    names: tuple[str, ...] = ()
+    for method, sheet in found.items():
+        for visit in ("both", *VISITS):
+            mask = np.array([visit in {"both", v} for v in sheet.visits])
+            values = figures(sheet, mask)
+            names = tuple(values)
+            rows.append((method, visit, *(_number(v) for v in values.values())))
+    return ("method", "visit", *names), rows
+
+
+def levels_table(found: Mapping[str, Sheet]) -> Table:
+    """One row per method, factor and level, both visits."""
+    rows = []
+    names: tuple[str, ...] = ()
+    for method, sheet in found.items():
+        for factor, level, mask in levels_of(sheet):
+            values = figures(sheet, mask)
+            names = tuple(values)
+            rows.append((method, factor, f"{level:g}", *(_number(v) for v in values.values())))
+    return ("method", "factor", "level", *names), rows
+
+
+def change_table(found: Mapping[str, Sheet]) -> Table:
+    """Bias of the week-12 change by method and drift level: over all subjects, and over those that are judged."""
+    rows = []
+    for method, sheet in found.items():
+        everyone = np.ones(len(sheet.codes) // 2, dtype=bool)
+        for truth in ("identity_pct", "positive_pct"):
+            judged = change_bias(sheet, sensitive_subjects(sheet), truth)
+            for drift, (a, n), (b, m) in zip(DRIFTS, change_bias(sheet, everyone, truth), judged, strict=True):
+                rows.append((method, truth.removesuffix("_pct"), f"{drift:g}", _number(a), n, _number(b), m))
+    names = ("method", "truth", "gain_drift_pct", "bias", "n_subjects", "bias_sensitive", "n_sensitive")
+    return names, rows
+
+
+def aims_table(found: Mapping[str, Sheet]) -> Table:
+    """The aims for the released template and for the candidate."""
+    rows: list[tuple[object, ...]] = [
+        (method, aim.name, aim.limit, aim.found, "met" if aim.met else "missed", aim.missed_by)
+        for method in (OURS, PROPOSED)
+        for aim in aims(found, method)
+    ]
+    return ("method", "aim", "limit", "found", "verdict", "missed_by"), rows
+
+
+def as_csv(table: Table) -> str:
+    """The table as CSV text."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table[0])
+    writer.writerows(table[1])
+    return text.getvalue()
+
+
+def _number(value: float) -> str:
+    """Four decimals are more than the study can tell, and stay the same on every machine."""
+    if math.isnan(value):
+        return ""
+    return f"{value:.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.4f}"
+
+
+def as_markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
