@@ -6,8 +6,8 @@
 Ours is the command a technician runs, with all that it does: SHA-256 of every file, gating, histograms, Gating-ML,
 tables, report, ledger; once with its default jobs (one per core) and once with one. Theirs reads and gates one tube
 after the other and prints the counts. Only the ratios are worth quoting, and only those of one run: machines differ and
-a shared machine wanders. Memory is measured in runs of its own, as the proportional set size of all processes together
-(Linux only; elsewhere it is left out).
+a shared machine wanders. Memory is measured in runs of its own: the peak of each process, summed, so that what
+workers share counts more than once (Linux only; elsewhere it is left out).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
             "tregflow gate --jobs 1": _tregflow(batch, Path(folder) / "one", ("--jobs", "1")),
         }
         time_processes(sides, options.pairs)
-        if Path("/proc/self/smaps_rollup").exists():
+        if Path("/proc/self/status").exists():
             weigh_processes(sides)
 
 
@@ -114,7 +114,7 @@ def time_processes(sides: dict[str, Callable[[], list[str]]], pairs: int) -> Non
 def weigh_processes(sides: dict[str, Callable[[], list[str]]]) -> None:
     """Peak memory of all processes of a run together."""
     peaks = {name: _peak_mib(command()) for name, command in sides.items()}
-    print("\npeak memory (proportional set size, all processes of a run)")
+    print("\npeak resident memory, summed over the processes of a run")
     for name, peak in peaks.items():
         print(f"  {name:<28} {peak:8.0f} MiB  1/{peaks['FlowKit loop'] / peak:.1f}")
 
@@ -149,12 +149,14 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def _peak_mib(arguments: Sequence[str]) -> float:
-    process, peak = _start(arguments), 0
+    process = _start(arguments)
     done = threading.Event()
     threading.Thread(target=lambda: (process.communicate(), done.set()), daemon=True).start()
-    while not done.wait(0.02):
-        peak = max(peak, sum(_pss_kib(pid) for pid in _family(process.pid)))
-    return peak / 1024
+    peaks: dict[int, int] = {}
+    while not done.wait(0.01):
+        for pid in _family(process.pid):
+            peaks[pid] = max(peaks.get(pid, 0), _peak_kib(pid))
+    return sum(peaks.values()) / 1024
 
 
 def _family(pid: int) -> Iterator[int]:
@@ -168,12 +170,13 @@ def _family(pid: int) -> Iterator[int]:
         yield from _family(child)
 
 
-def _pss_kib(pid: int) -> int:
+def _peak_kib(pid: int) -> int:
+    """The most that a process had in memory so far."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 if __name__ == "__main__":

@@ -401,14 +401,19 @@ class Recorded:
     ],
 )
 def test_a_record_that_was_edited_is_named(values, text):
-    with pytest.raises(StudyError, match=f"TABLE_INVALID: S01_W12_stained: {text}.* Delete the tube's record in samples/"):
+    with pytest.raises(
+        StudyError, match=f"TABLE_INVALID: S01_W12_stained: {text}.* Delete the tube's record in samples/"
+    ):
         build(Recorded("S01_W12_stained"), **values)
 
 
 @pytest.mark.parametrize("parent", ["gone", "treg", "cd4"])
 def test_populations_of_a_record_that_was_edited(parent):
-    tree = [Population("cd4", parent if parent != "gone" else None, 10), Population("treg", parent if parent == "gone" else "cd4", 5)]
-    with pytest.raises(StudyError, match="TABLE_INVALID: S01_W12_stained: population (cd4|treg) lies in "):
+    tree = [
+        Population("cd4", parent if parent != "gone" else None, 10),
+        Population("treg", parent if parent == "gone" else "cd4", 5),
+    ]
+    with pytest.raises(StudyError, match=r"TABLE_INVALID: S01_W12_stained: population (cd4|treg) lies in "):
         population_rows(Recorded("S01_W12_stained"), "S01_W12_stained", tree, n_events=20, denominator="cd4")
 
 

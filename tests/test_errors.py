@@ -102,7 +102,8 @@ def test_where_a_text_is_not_utf8(data: bytes, place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", [f"COMPENSATION_{word}" for word in ("MISSING", "PARTIAL", "CHANNELS", "NOT_FINITE", "IDENTITY", "MALFORMED")]
+    "code",
+    [f"COMPENSATION_{word}" for word in ("MISSING", "PARTIAL", "CHANNELS", "NOT_FINITE", "IDENTITY", "MALFORMED")],
 )
 def test_no_remedy_sends_to_a_manifest_column_that_the_template_may_refuse(code: str) -> None:
     remedy = CODES[code].remedy

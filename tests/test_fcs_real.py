@@ -33,7 +33,11 @@ READS: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "flowkit_misc/100715.fcs": ("FCS2.0", 1, ()),
     "flowkit_misc/history_4_color_beads/*.fcs": ("FCS3.0", 1, GAIN),
     "flowkit_misc/simple_*/*.fcs": ("FCS3.1", 1, ()),
-    "flowkit_misc/test_comp_example.fcs": ("FCS3.0", 1, GAIN + SHIFT + EXTRA),  # end of DATA one too high in HEADER and TEXT
+    "flowkit_misc/test_comp_example.fcs": (
+        "FCS3.0",
+        1,
+        GAIN + SHIFT + EXTRA,
+    ),  # end of DATA one too high in HEADER and TEXT
     "flowsom_68983/68983.fcs": ("FCS3.0", 1, GAIN),
     "foxp3_cytof_batches/*.fcs": ("FCS3.0", 1, TIME),
     "foxp3_spectral_cycombine/test.fcs": ("FCS3.0", 1, ()),

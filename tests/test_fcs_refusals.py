@@ -196,7 +196,8 @@ def test_time_in_ticks_is_no_reason_to_look_at_a_tube(tmp_path: Path) -> None:
 
 
 OF_DATA = {
-    "FCS_DATA_MISSING", "FCS_DATA_LENGTH", "FCS_DATA_OVERLAPS", "FCS_OFFSETS_CONFLICT", "FCS_TRUNCATED", "FCS_REENCODED",
+    "FCS_DATA_MISSING", "FCS_DATA_LENGTH", "FCS_DATA_OVERLAPS",
+    "FCS_OFFSETS_CONFLICT", "FCS_TRUNCATED", "FCS_REENCODED",
 }  # fmt: skip
 
 

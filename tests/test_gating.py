@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from tregflow.compensation import Spillover
 from tregflow.errors import PlacementError
-from tregflow.gating import BINS, GatingResult, columns, gate_sample, needed_for, place_gates
+from tregflow.gating import BINS, GatingResult, columns, gate_sample, needed_for, place_gates, recount
 from tregflow.placement import Estimate, Placement
 from tregflow.sample import Sample, sample_from_array
 from tregflow.template.model import Template
@@ -338,6 +339,24 @@ def test_placements_of_a_tube_gate_it_again_alike() -> None:
     second = run(tube, made, frozen=first.placements)
     assert second.placements == first.placements
     np.testing.assert_array_equal(second["b"].mask, first["b"].mask)
+
+
+def test_a_recount_with_another_cut_is_the_count_with_that_cut() -> None:
+    """Also where a complement rests on a gate that is not applied again, with a value that is not finite."""
+    made = template(
+        in_range("low", "X", None, 10),
+        quantile_cut("cut", "Y", 0.5, "low"),
+        boolean("rest", "not", "low", parent="cut"),
+    )
+    tube = sample(X=[1, 2, 3, 11, NAN], Y=[1, 2, 3, 4, 5])
+    channels = {channel.pnn: channel for channel in tube.channels}
+    result = run(tube, made)
+    for coordinate, expected in ((0.5, 1), (3.5, 1), (4.5, 0)):
+        cuts = {"cut": replace(result.placements["cut"], coordinates=(coordinate,))}
+        counts = recount(result, tube, made, cuts, channels=channels, spillover=None)
+        again = run(tube, made, frozen=cuts)
+        assert counts == {p.id: p.n_events for p in again.populations}
+        assert counts["rest"] == expected
 
 
 # --- nothing in, nothing out ------------------------------------------------------------------------------------------

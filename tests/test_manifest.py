@@ -253,9 +253,7 @@ def test_one_visit_is_written_in_one_way(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    "visits", [("1-2", "12"), ("W1.5", "W15"), ("C1D1", "C1D11"), ("W1", "W01"), ("-", "_")]
-)
+@pytest.mark.parametrize("visits", [("1-2", "12"), ("W1.5", "W15"), ("C1D1", "C1D11"), ("W1", "W01"), ("-", "_")])
 def test_visits_that_differ_by_more(tmp_path, visits):
     rows = [ManifestRow("a.fcs", "S1", "x" + visits[0]), ManifestRow("b.fcs", "S1", "x" + visits[1])]
     write_manifest(tmp_path / "manifest.csv", rows)
@@ -267,7 +265,9 @@ def test_visits_that_differ_by_more(tmp_path, visits):
 
 def test_visits_are_compared_when_they_are_inferred_too():
     rules = TubeRules(pattern=r"^(?P<subject>S\d+)_(?P<visit>[A-Za-z]+ ?\d+)")
-    with pytest.raises(StudyError, match=r"TUBES_NOT_INFERRED.*\n.*MANIFEST_VISITS: column visit: 'W12' \(S1_W12.fcs\)"):
+    with pytest.raises(
+        StudyError, match=r"TUBES_NOT_INFERRED.*\n.*MANIFEST_VISITS: column visit: 'W12' \(S1_W12.fcs\)"
+    ):
         infer_manifest([Path("S1_W12.fcs"), Path("S2_w12.fcs")], no_keywords, rules)
 
 
@@ -383,7 +383,9 @@ def test_sheets_of_a_workbook(tmp_path):
     assert len(read_manifest(path)) == 1
     book["Manifest"].merge_cells("B2:C2")
     book.save(path)
-    with pytest.raises(StudyError, match=r"MANIFEST_UNREADABLE.*B2:C2 are merged.* Unmerge the cells and fill every row"):
+    with pytest.raises(
+        StudyError, match=r"MANIFEST_UNREADABLE.*B2:C2 are merged.* Unmerge the cells and fill every row"
+    ):
         read_manifest(path)
 
 

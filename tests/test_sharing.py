@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support import ROOT
 from test_batch import HEADER, digest, endpoint, make_batch
@@ -13,7 +16,10 @@ from test_batch import HEADER, digest, endpoint, make_batch
 from tregflow.anchors import REGISTRY
 from tregflow.batch import make_plan, run_batch
 from tregflow.errors import BatchError
+from tregflow.gating import gate_sample, moved_counts, open_tube
 from tregflow.record import GateRecord, read_record, verify_ledger
+from tregflow.study import TubeModes, mode_findings
+from tregflow.template.registry import load_template
 
 SAMPLE = ROOT / "sample_fcs"
 PBMC = (ROOT / "gating_templates" / "treg-foxp3-pbmc" / "0.1.0.toml").read_text()
@@ -37,7 +43,9 @@ S01 = {
 
 def template(folder: Path, **changes: str) -> str:
     """A draft of the shipped template with the FOXP3 rule changed: `key=value` replaces, `key=""` drops."""
-    head, _, rest = PBMC.partition('id = "foxp3_pos"')
+    # the cuts that decide the endpoint have one share
+    pbmc = PBMC.replace('share = "batch"', f"share = {changes.pop('share')}") if "share" in changes else PBMC
+    head, _, rest = pbmc.partition('id = "foxp3_pos"')
     block, end, tail = rest.partition("within = [0.30, 0.56]\n")
     lines = {line.split(" = ")[0]: line for line in block.splitlines() if " = " in line}
     for key, value in changes.items():
@@ -76,10 +84,10 @@ def test_a_subjects_cut_is_its_baseline_tubes_own_and_is_kept_for_later_batches(
     first = study(tmp_path / "study", {"S01_BL_stained.fcs": "S01,BL,stained,B01"})
     rows = run(first, tmp_path / "r1", draft)
     registry = tmp_path / "study" / REGISTRY
-    assert verify_ledger(registry) == 1
+    assert verify_ledger(registry) == 2  # CD25 and FOXP3
     later = study(tmp_path / "study", {"S01_W12_stained.fcs": "S01,W12,stained,B07"}, "later")
     rows |= run(later, tmp_path / "r2", draft)
-    assert verify_ledger(registry) == 1
+    assert verify_ledger(registry) == 2  # CD25 and FOXP3
     assert cut(tmp_path / "r1", "S01_BL_stained") == cut(tmp_path / "r2", "S01_W12_stained")
     assert "PLACEMENT" not in rows["BL"]["finding_codes"] + rows["W12"]["finding_codes"]
     alone = template(tmp_path, share='"tube"')
@@ -220,3 +228,114 @@ def test_one_worker_and_two_share_alike(tmp_path: Path) -> None:
 
 def test_the_header_of_a_manifest_is_what_these_tests_think() -> None:
     assert HEADER.startswith("file,subject_id,visit,role")
+
+
+# --- modes ------------------------------------------------------------------------------------------------------------
+
+
+def with_modes(folder: Path) -> str:
+    """A draft that counts every tube under all modes."""
+    text = PBMC.replace('version = "0.1.0"', 'version = "0.2.0-draft"')
+    text = text.replace('mfi = ["FOXP3"', 'sensitivity = ["fixed", "tube", "subject"]\nmfi = ["FOXP3"')
+    text = text.replace("within = [0.32, 0.60]", "within = [0.32, 0.60]\ntemplate_value = 0.38")
+    text = text.replace("within = [0.30, 0.56]", "within = [0.30, 0.56]\ntemplate_value = 0.325")
+    (folder / "modes.toml").write_text(text)
+    return str(folder / "modes.toml")
+
+
+def modes(results: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with (results / "modes.csv").open(newline="", encoding="utf-8") as file:
+        return {(r["visit"], r["mode"]): r for r in csv.DictReader(file)}
+
+
+def test_modes_stand_side_by_side_and_are_what_gating_under_them_gives(tmp_path: Path) -> None:
+    batch = study(tmp_path / "study", S01)
+    rows = run(batch, tmp_path / "r", with_modes(tmp_path))
+    found = modes(tmp_path / "r")
+    assert {mode for _, mode in found} == {"fixed", "tube", "subject", "batch"}
+    assert [r["mode"] for r in found.values() if r["is_endpoint"] == "True"] == ["batch"] * 3
+    assert not (tmp_path / "study" / REGISTRY).exists()  # a comparison freezes nothing
+    for visit, row in rows.items():
+        assert found[visit, "batch"]["n_numerator"] == row["n_numerator"]
+    for mode in ("tube", "subject"):
+        other = run(batch, tmp_path / mode, template(tmp_path, share=f'"{mode}"'))
+        for visit, row in other.items():
+            assert found[visit, mode]["n_numerator"] == row["n_numerator"], (mode, visit)
+
+
+def test_a_tube_without_a_baseline_has_no_subject_mode_and_says_why(tmp_path: Path) -> None:
+    run(study(tmp_path / "study", {"S01_W12_stained.fcs": "S01,W12,stained,B01"}), tmp_path / "r", with_modes(tmp_path))
+    row = modes(tmp_path / "r")["W12", "subject"]
+    assert row["n_numerator"] == row["endpoint_pct"] == ""
+    assert "no tube to place it on (subject)" in row["why"]
+
+
+def counted(subject: str, visit: str, pct: float, **modes: float) -> TubeModes:
+    """A tube of 10,000 lymphocytes; the deciding cuts move its percentage by 0.1 points either way."""
+    pair = lambda value: (round(100 * value), 10_000)  # noqa: E731
+    moved = (pair(pct + 0.1), pair(pct - 0.1))
+    return TubeModes(subject, visit, pair(pct), moved, {name: pair(value) for name, value in modes.items()})
+
+
+def test_a_subject_whose_change_depends_on_the_mode_is_named() -> None:
+    tubes = [
+        counted("S1", "BL", 1.0, fixed=1.0, tube=1.0),
+        counted("S1", "W12", 1.2, fixed=0.9, tube=1.2),
+        counted("S2", "BL", 1.0, fixed=1.0),
+        counted("S2", "W12", 2.0, fixed=2.0),
+        counted("S3", "W12", 2.0, fixed=9.0),  # no baseline, no change
+    ]
+    (finding,) = mode_findings(tubes, frozenset({"BL"}), "batch")
+    assert finding.code == "MODE_CHANGES_RESULT"
+    assert finding.message == (
+        "subject S1, BL to W12: +0.20 points with cuts shared by batch, -0.10 under mode fixed: another sign."
+    )
+
+
+def test_a_difference_within_the_uncertainty_of_shared_cuts_is_no_finding() -> None:
+    first = TubeModes("S1", "BL", (100, 10_000), ((110, 10_000), (90, 10_000)), {"fixed": (100, 10_000)})
+    # both cuts down: 1.1 to 2.4 is 0.3 more than 1.0 to 2.0
+    later = TubeModes("S1", "W12", (200, 10_000), ((240, 10_000), (170, 10_000)), {"fixed": (229, 10_000)})
+    assert mode_findings([first, later], frozenset({"BL"}), "batch") == ()
+    later = replace(later, modes={"fixed": (231, 10_000)})
+    (finding,) = mode_findings([first, later], frozenset({"BL"}), "batch")
+    assert finding.limit == "+-0.30 points"
+
+
+# --- uncertainty of the cuts ------------------------------------------------------------------------------------------
+
+
+def test_the_interval_of_the_cuts_is_what_gating_with_moved_cuts_gives(tmp_path: Path) -> None:
+    loaded = load_template("treg-foxp3-pbmc@0.1.0")
+    plain = loaded.template
+    tube = open_tube(SAMPLE / "S02_W12_stained.fcs", plain)
+    where = {"channels": tube.channels, "spillover": tube.spillover}
+    result = gate_sample(tube.sample, plain, **where)
+    counts = moved_counts(tube, plain, result)
+    assert counts is not None
+    for direction, moved in zip((-1, 1), counts, strict=True):
+        cuts = {}
+        for gate_id in ("cd25_pos", "foxp3_pos"):
+            placed = result.placements[gate_id]
+            sd, spread = placed.estimate.quality["robust_sd"], placed.estimate.spread
+            assert spread is not None
+            value = placed.estimate.values[0] + direction * max(1.0 * sd, 1.96 * spread)
+            cut = float(plain.transform(gate_id.removesuffix("_pos").upper())(np.array([value]))[0])
+            cuts[gate_id] = replace(placed, coordinates=(round(cut, 6),))
+        again = gate_sample(tube.sample, plain, frozen={**result.placements, **cuts}, draw=False, **where)
+        assert moved == {p.id: p.n_events for p in again.populations}
+    assert counts[0]["treg"] > result["treg"].n_events > counts[1]["treg"]
+
+
+def test_a_lost_or_retired_template_marks_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = make_batch(tmp_path / "b", {"S01_BL_stained.fcs": "S01,BL,stained,B01"}, study=False)
+    for status, code in (("retired", "TEMPLATE_RETIRED"), ("flagged", "TEMPLATE_FLAGGED")):
+        loaded = replace(load_template("treg-foxp3-pbmc@0.1.0"), status=status, reason="a wrong lot of CD25")
+        monkeypatch.setattr("tregflow.batch.plan.load_template", lambda name, loaded=loaded: loaded)
+        plan = make_plan(batch, "treg-foxp3-pbmc@0.1.0")
+        run_batch(plan, tmp_path / status)
+        (row,) = endpoint(tmp_path / status)
+        assert row["finding_codes"] == code
+        assert row["status"] == "review"
+        (finding,) = read_record(tmp_path / status / "samples" / "S01_BL_stained.json").findings
+        assert "a wrong lot of CD25" in finding.message

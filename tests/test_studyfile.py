@@ -48,19 +48,31 @@ def test_every_problem_with_its_place(tmp_path):
     [tubes]
     pattern = 5
     keywords = { patient = "ID" }
+    [[visits]]
+    nam = "W12"
     [plots]
     """
     with pytest.raises(StudyError, match=r"STUDY_FILE_INVALID: study.toml") as caught:
         load_study(study(tmp_path, text))
     message = str(caught.value)
-    assert "template.id: String should match pattern" in message
+    assert "template.id: expected a letter, then letters, digits and -, all small" in message
     assert "found 'Treg FOXP3'" in message
-    assert "template.version: Field required; found nothing" in message
+    assert "template.version: required, and not there." in message
     assert "template.verson: unknown key (did you mean version?); known are id, version" in message
-    assert "tubes.pattern: Input should be a valid string; found 5" in message
+    assert "tubes.pattern: expected a text in quotes; found 5." in message
     assert "tubes.keywords.patient" in message
+    assert "visits.0.name: required, and not there." in message
+    assert "visits.0.nam: unknown key (did you mean name?); known are name, baseline" in message
     assert "plots: unknown key; known are study, template, tubes" in message
-    assert len(caught.value.data["problems"]) == 6
+    assert len(caught.value.data["problems"]) == 8
+
+
+def test_a_problem_of_the_model_hides_no_rule_that_cannot_be_used(tmp_path):
+    text = "[template]\nid = 'treg'\n[tubes]\npattern = '('"
+    with pytest.raises(StudyError, match=r"template.version: required[\s\S]*tubes.pattern: '\(' is not a regular"):
+        load_study(study(tmp_path, text))
+    with pytest.raises(StudyError, match=r"template: expected a table of keys and values; found 'treg@1.0.0'\."):
+        load_study(study(tmp_path, "template = 'treg@1.0.0'"))
 
 
 @pytest.mark.parametrize("version", ["1.0", "latest", ">=1.0.0", "1.0.0 "])
@@ -86,7 +98,7 @@ def test_rules_are_checked_when_the_file_is_loaded(tmp_path, text, expected):
     [
         ("[template\n", r"is not TOML: .*line 1"),
         ("id = 1\nid = 2\n", "is not TOML: .*line 2"),
-        ("title = 'ä'".encode("latin-1"), "is not UTF-8"),
+        ("title = 'ä'".encode("latin-1"), r"is not UTF-8 text \(byte 0xE4 in line 1, column 10\)"),
     ],
 )
 def test_unreadable(tmp_path, text, expected):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import re
 import tomllib
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import ROOT
 
 from tregflow.errors import TemplateError
+from tregflow.study import StudyFile
 from tregflow.template import loading
 from tregflow.template.loading import (
     canonical_json,
@@ -23,6 +30,8 @@ from tregflow.template.loading import (
     upstream,
 )
 from tregflow.template.model import SCHEMA_VERSION, Template, build_transform, gate_dimensions, gate_inputs
+from tregflow.template.reasons import PATTERNS
+from tregflow.template.registry import Registry
 from tregflow.transforms import Logicle
 
 TEXT = """
@@ -230,65 +239,98 @@ def test_every_rule_can_be_declared(old: str, new: str, inputs: tuple[str, ...])
         ("[compensation]", "[compensation]\nmatrix = 1", "compensation, matrix: unknown key"),
         ("min = 0.4\n", "min = 0.4\nmaximum = 1\n", "gates, 7 (cd25_pos), range, maximum: unknown key"),
         ("k = 4 }", "k = 4, q = 1 }", "gates, 8 (foxp3_pos), range, place, negative_spread, q: unknown key"),
-        ('denominator = "lymphocytes"\n', "", "endpoint, denominator: Field required"),
-        ('id = "box"\n', "", "gates, 3, rectangle, id: Field required"),
-        ('id = "box"', 'id = "The box"', "gates, 3 (The box), rectangle, id: String should match"),
-        ('version = "0.1.0"\ntitle', 'version = "0.1"\ntitle', "version: String should match"),
-        ('version = "0.1.0"\ntitle', "version = 0.1\ntitle", "version: Input should be a valid string; found 0.1"),
-        ("llod_events = 20", "llod_events = 20.0", "llod_events: Input should be a valid integer; found 20.0"),
-        ("llod_events = 20", "llod_events = true", "llod_events: Input should be a valid integer; found True"),
-        ("llod_events = 20", "llod_events = -1", "llod_events: Input should be greater than or equal to 0; found -1"),
-        ("max = 0.9", 'max = "0.9"', "gates, 7 (cd25_pos), range, max: Input should be a valid number; found '0.9'"),
-        ("max = 0.9", "max = nan", "gates, 7 (cd25_pos), range, max: Input should be a finite number; found nan"),
-        ("max = 0.9", "max = inf", "gates, 7 (cd25_pos), range, max: Input should be a finite number; found inf"),
-        ("min = 0.4", "min = -inf", "gates, 7 (cd25_pos), range, min: Input should be a finite number; found -inf"),
-        ("[10, 10]]", "[10, nan]]", "gates, 1 (lymphocytes), polygon, vertices, 2, 1: Input should be a finite number"),
-        ("[10, 10]]", "[10]]", "gates, 1 (lymphocytes), polygon, vertices, 2, 1: Field required"),
-        ("max = 0.9", "max = 2024-02-03", "range, max: Input should be a valid number; found {'date': ['2024-02-03']}"),
+        ('denominator = "lymphocytes"\n', "", "endpoint, denominator: required, and not there"),
+        ('id = "box"\n', "", "gates, 3, rectangle, id: required, and not there"),
+        (
+            'id = "box"',
+            'id = "The box"',
+            "gates, 3 (The box), rectangle, id: expected a letter, then letters, digits and _",
+        ),
+        (
+            'version = "0.1.0"\ntitle',
+            'version = "0.1"\ntitle',
+            "version: expected three numbers, such as 1.2.0; found '0.1'",
+        ),
+        ('version = "0.1.0"\ntitle', "version = 0.1\ntitle", "version: expected a text in quotes; found 0.1"),
+        ("llod_events = 20", "llod_events = 20.0", "llod_events: expected a whole number; found 20.0"),
+        ("llod_events = 20", "llod_events = true", "llod_events: expected a whole number; found true"),
+        ("llod_events = 20", "llod_events = -1", "llod_events: expected a number of at least 0; found -1"),
+        ("max = 0.9", 'max = "0.9"', "gates, 7 (cd25_pos), range, max: expected a number; found '0.9'"),
+        ("max = 0.9", "max = nan", "gates, 7 (cd25_pos), range, max: expected a finite number; found nan"),
+        ("max = 0.9", "max = inf", "gates, 7 (cd25_pos), range, max: expected a finite number; found inf"),
+        ("min = 0.4", "min = -inf", "gates, 7 (cd25_pos), range, min: expected a finite number; found -inf"),
+        ("[10, 10]]", "[10, nan]]", "gates, 1 (lymphocytes), polygon, vertices, 2, 1: expected a finite number"),
+        ("[10, 10]]", "[10]]", "gates, 1 (lymphocytes), polygon, vertices, 2, 1: required, and not there"),
+        ("max = 0.9", "max = 2024-02-03", "range, max: expected a number; found the date 2024-02-03"),
         (
             'title = "A template with one gate of each kind"',
             "title = 10:00:00",
-            "title: Input should be a valid string",
+            "title: expected a text in quotes",
         ),
-        ('["CD25", "IL2RA"]', "[]", "panel, CD25, aliases: Tuple should have at least 1 item"),
-        ('kind = "quadrant"', 'kind = "square"', "gates, 4 (corner): Input tag 'square' found using 'kind' does not"),
-        ('rule = "valley"', 'rule = "ravine"', "gates, 5 (cd4), range, place: Input tag 'ravine' found using 'rule'"),
+        ('["CD25", "IL2RA"]', "[]", "panel, CD25, aliases: expected at least 1 value(s); found 0"),
+        (
+            'kind = "quadrant"',
+            'kind = "square"',
+            "gates, 4 (corner): unknown kind 'square'; expected one of 'range', 'rect",
+        ),
+        ('rule = "valley"', 'rule = "vally"', "place: unknown rule 'vally' (did you mean 'valley'?); expected one of"),
+        ('kind = "quadrant"\n', "", "gates, 4 (corner): the key 'kind', which says what this is, is not there"),
+        (
+            'title = "A template',
+            'tubes = 3\ntitle = "A template',
+            "tubes: expected a table of keys and values; found 3",
+        ),
+        ("[10, 10]]", "[10, 10, 10]]", "polygon, vertices, 2: expected at most 2 value(s); found 3"),
+        ("required = false", 'required = "no"', "panel, CD8, required: expected true or false; found 'no'"),
+        ('also_of = ["cd4"]', 'also_of = "cd4"', "endpoint, also_of: expected a list; found 'cd4'"),
+        ("max = 0.9", "max = [0.9, 1]", "range, max: expected a number; found a list of 2"),
+        ("max = 0.9", "max = { CD25 = 0.9 }", "range, max: expected a number; found a table"),
+        ("max = 0.9", 'max = "' + "9" * 100 + '"', "found '" + "9" * 59 + "..."),
+        (
+            'rule = "valley"',
+            'rule = "ravine"',
+            "gates, 5 (cd4), range, place: unknown rule 'ravine'; expected one of 'neg",
+        ),
         (
             "[compensation]",
             "[tubes]\nroles = 2024-02-03\n[compensation]",
-            "tubes, roles, date: Input should be a valid",
+            "tubes, roles, date: expected a text in quotes; found a list of 1",
         ),
-        ('source = "unmixed"', 'source = "guess"', "compensation, source: Input should be 'file', 'manifest' or"),
-        (NEGATIVE_SPREAD, FMO.replace("0.995", "1"), "fmo_quantile, q: Input should be less than 1; found 1"),
-        (NEGATIVE_SPREAD, FMO.replace('control = "FOXP3", ', ""), "fmo_quantile, control: Field required"),
-        (NEGATIVE_SPREAD, TAIL.replace('flank = "upper", ', ""), "tail, flank: Field required"),
-        (NEGATIVE_SPREAD, TAIL.replace('side = "above", ', ""), "tail, side: Field required"),
+        ('source = "unmixed"', 'source = "guess"', "compensation, source: expected 'file', 'manifest' or"),
+        (NEGATIVE_SPREAD, FMO.replace("0.995", "1"), "fmo_quantile, q: expected a number below 1; found 1"),
+        (NEGATIVE_SPREAD, FMO.replace('control = "FOXP3", ', ""), "fmo_quantile, control: required, and not there"),
+        (NEGATIVE_SPREAD, TAIL.replace('flank = "upper", ', ""), "tail, flank: required, and not there"),
+        (NEGATIVE_SPREAD, TAIL.replace('side = "above", ', ""), "tail, side: required, and not there"),
         (
             NEGATIVE_SPREAD,
             TAIL.replace("0.05", "0.0001"),
-            "tail, fraction: Input should be greater than or equal to 0.001",
+            "tail, fraction: expected a number of at least 0.001",
         ),
-        (NEGATIVE_SPREAD, SHIFT.replace("400", "0"), "shift_scale, spread: Input should be greater than 0; found 0"),
-        (SHAPE, ELLIPSE.replace("[[0, 10], [0, 20]]", "[[0, 10]]"), "ellipsoid, place, region, 1: Field required"),
+        (NEGATIVE_SPREAD, SHIFT.replace("400", "0"), "shift_scale, spread: expected a number above 0; found 0"),
+        (
+            SHAPE,
+            ELLIPSE.replace("[[0, 10], [0, 20]]", "[[0, 10]]"),
+            "ellipsoid, place, region, 1: required, and not there",
+        ),
         (
             SHAPE,
             ELLIPSE.replace(" }", ", bandwidth = 0.5 }"),
-            "place, bandwidth: Input should be less than or equal to 0.25",
+            "place, bandwidth: expected a number of at most 0.25",
         ),
-        ("k = 6", "k = 0", "gates, 0 (singlets), polygon, place, k: Input should be greater than 0; found 0"),
-        ("k = 4 }", "k = -4 }", "negative_spread, k: Input should be greater than 0; found -4"),
-        ("k = 4 }", "k = 4, uncertainty = -1 }", "uncertainty: Input should be greater than or equal to 0; found -1"),
+        ("k = 6", "k = 0", "gates, 0 (singlets), polygon, place, k: expected a number above 0; found 0"),
+        ("k = 4 }", "k = -4 }", "negative_spread, k: expected a number above 0; found -4"),
+        ("k = 4 }", "k = 4, uncertainty = -1 }", "uncertainty: expected a number of at least 0; found -1"),
         (
             "k = 4 }",
             'k = 4, share = "visit" }',
-            "share: Input should be 'tube', 'subject', 'batch' or 'study'; found 'visi",
+            "share: expected 'tube', 'subject', 'batch' or 'study'; found 'visi",
         ),
-        ("k = 4 }", 'k = 4, otherwise = "guess" }', "Input should be 'fail', 'template_value' or 'subject_baseline'"),
+        ("k = 4 }", 'k = 4, otherwise = "guess" }', "expected 'fail', 'template_value' or 'subject_baseline'"),
         ("k = 4 }", "k = 4, adjust = { by = 0.05 } }", "negative_spread, adjust: unknown key"),
-        ("schema_version = 1", "schema_version = true", "schema_version: Input should be a valid integer; found True"),
-        ("schema_version = 1", "schema_version = 1.0", "schema_version: Input should be a valid integer; found 1.0"),
-        ("schema_version = 1", "schema_version = 0", "schema_version: Input should be greater than or equal to 1"),
-        ("schema_version = 1\n", "", "schema_version: Field required"),
+        ("schema_version = 1", "schema_version = true", "schema_version: expected a whole number; found true"),
+        ("schema_version = 1", "schema_version = 1.0", "schema_version: expected a whole number; found 1.0"),
+        ("schema_version = 1", "schema_version = 0", "schema_version: expected a number of at least 1"),
+        ("schema_version = 1\n", "", "schema_version: required, and not there"),
     ],
 )
 def test_the_model_refuses_and_says_where(old: str, new: str, expected: str) -> None:
@@ -306,9 +348,70 @@ def test_every_problem_of_the_model_is_reported_at_once() -> None:
             ("[qc.pct_of_parent]", "[qc]\nstrange = 1\n\n[qc.pct_of_parent]"),
         )
     )
-    assert len(found) == 5
+    assert len(found) == 5, found
     places = ["endpoint, llod_events", "compensation, source", "gates, 2 (round)", "gates, 7 (cd25_pos)", "qc, strange"]
     assert [next(p for p in places if problem.startswith(p)) for problem in found] == places
+
+
+@pytest.mark.parametrize(
+    "schema", [Template.model_json_schema(), Registry.model_json_schema(), StudyFile.model_json_schema()]
+)
+def test_every_pattern_has_words(schema: object) -> None:
+    assert set(re.findall(r'"pattern": "(.+?)"', json.dumps(schema).replace("\\\\", "\\"))) <= set(PATTERNS)
+
+
+def places(value: object, *above: int | str) -> Iterator[tuple[int | str, ...]]:
+    """Every place of a document."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for part, deeper in inside:
+        yield (*above, part)
+        yield from places(deeper, *above, part)
+
+
+WHOLE = tomllib.loads(TEXT)
+PYDANTIC = re.compile(r"Input|Field required|[Vv]alue error|valid dictionary|should|Extra inputs|instance of|\*\*")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(list(places(WHOLE))),
+            st.sampled_from(
+                [None, True, 7, -0.5, 1e400, "x", "Y y", [], [1, 2, 3], {}, {"kind": "no"}, date(2026, 5, 12)]
+            ),
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_whatever_is_wrong_is_said_in_our_words(changes: list[tuple[tuple[int | str, ...], object]]) -> None:
+    """Wherever something else stands in a template, or nothing; no name that is there is said not to be a gate."""
+    document: Any = copy.deepcopy(WHOLE)
+    for (*path, last), value in changes:
+        table = document
+        with contextlib.suppress(KeyError, IndexError, TypeError):  # the place is gone with an earlier change
+            for part in path:
+                table = table[part]
+            if value is None:
+                del table[last]
+            else:
+                table[last] = copy.deepcopy(value)
+    message = refusal(tomlkit.dumps(document))
+    assert not PYDANTIC.search(message), message
+    gates = document.get("gates")
+    for gate in gates if isinstance(gates, list) else ():
+        if isinstance(gate, dict) and isinstance(gate.get("id"), str):
+            assert f"'{gate['id']}' is not a gate" not in message
+
+
+def refusal(text: str) -> str:
+    """Why a template is refused; empty if it is not."""
+    try:
+        parse_template(text, "made_up.toml")
+    except TemplateError as error:
+        return error.message
+    return ""
 
 
 # --- what only the whole template shows -----------------------------------------------------------------------------
@@ -485,6 +588,62 @@ def test_every_problem_of_the_whole_template_is_reported_at_once() -> None:
     assert len(found) == 5, found
 
 
+def test_the_problems_of_the_model_hide_no_others() -> None:
+    found = problems(
+        changed(
+            ('source = "unmixed"', 'source = "guess"'),
+            ('kind = "quadrant"', 'kind = "square"'),
+            (
+                'id = "round"\nparent = "lymphocytes"\nkind = "ellipsoid"',
+                'id = "round"\nparent = "lymph"\nkind = "ball"',
+            ),
+            ('id = "box"\nparent = "lymphocytes"', 'id = "box"\nparent = "corner"'),  # which is there, though broken
+            ('id = "cd25_pos"\nparent = "cd4"', 'id = "cd25_pos"\nparent = "cd4x"'),
+            ('dimensions = ["FOXP3"]', 'dimensions = ["FoxP3"]'),
+            ("[[0, 0], [10, 0], [10, 10]]", "[[0, 0], [10, 0]]"),
+            ("within = [0.4, 1.4]", "within = [1.4, 0.4]"),
+            ('version = "0.1.0"\nnumbers', 'version = "0.0.9"\nnumbers'),
+        )
+    )
+    assert [re.sub(r"(: (expected|unknown \w+)) .*", r"\1", problem) for problem in found] == [
+        "compensation, source: expected",
+        "gates, 2 (round): unknown kind",
+        "gates, 4 (corner): unknown kind",
+        "gates, singlets: place.within is empty",
+        "gates, lymphocytes: a polygon needs at least 3 vertices or a placement rule, found 2",
+        "gates, cd25_pos: 'cd4x' is not a gate",
+        "gates, foxp3_pos: dimension 'FoxP3' is not in the panel",
+        "gates, round: 'lymph' is not a gate",
+        "changelog: no entry for version 0.1.0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "place"),
+    [
+        ([('id = "cd4"\n', "")], "gates, 5, range, id"),  # others mean it, and the endpoint
+        ([('kind = "boolean"\noperator = "and"', 'kind = "both"\noperator = "and"')], "gates, 9 (treg)"),
+        ([('CD25 = { aliases = ["CD25", "IL2RA"]', "CD25 = { aliases = []")], "panel, CD25, aliases"),
+        (
+            [('FOXP3 = { aliases = ["FOXP3"], kind = "fluorescence"', 'FOXP3 = { aliases = ["FOXP3"], kind = "x"')],
+            "panel",
+        ),
+        ([(NEGATIVE_SPREAD, FMO), ('FOXP3 = { aliases = ["FOXP3"]', "FOXP3 = { aliases = 1")], "panel, FOXP3, aliases"),
+        ([('numerator = "treg"', "numerator = 1")], "endpoint, numerator"),
+        ([('denominator = "lymphocytes"\n', "")], "endpoint, denominator"),
+        ([('also_of = ["cd4"]', "also_of = [1]")], "endpoint, also_of, 0"),
+        ([("llod_events = 20", "llod_events = -1"), ("lloq_events = 50", "lloq_events = 5")], "endpoint, llod_events"),
+        ([('version = "0.1.0"\ntitle', "version = 1\ntitle")], "version"),
+        ([('numbers = "first"', "numbers = 1")], "changelog, 0, numbers"),
+        ([("cd4 = { review", "cd4 = { revue")], "qc, pct_of_parent, cd4, revue"),
+        ([('CD25 = { kind = "asinh"', 'CD25 = { kind = "arsinh"')], "transforms, CD25"),
+    ],
+)
+def test_nothing_is_said_that_rests_on_what_is_broken(pairs: list[tuple[str, str]], place: str) -> None:
+    (problem,) = problems(changed(*pairs))
+    assert problem.startswith(place)
+
+
 @pytest.mark.parametrize("level", ["review", "fail"])
 @pytest.mark.parametrize(
     ("population", "why"),
@@ -548,7 +707,10 @@ def test_an_unreadable_file_is_named_without_its_folder(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(caught.value)
     path = tmp_path / "latin.toml"
     path.write_bytes("title = 'Zürich'".encode("latin-1"))
-    with pytest.raises(TemplateError, match=r"TEMPLATE_UNREADABLE: latin.toml cannot be read: 'utf-8' codec"):
+    with pytest.raises(
+        TemplateError,
+        match=r"TEMPLATE_UNREADABLE: latin.toml is not UTF-8 text \(byte 0xFC in line 1, column 11\)",
+    ):
         load_template_file(path)
 
 

@@ -17,7 +17,6 @@ from benchmarks.validity.checks import proposed_findings
 from benchmarks.validity.methods import MARKER_GATES, Specimen, mindensity, run_flowkit, settle_fixed
 from benchmarks.validity.metrics import best_f1, match, pooled_change_bias
 from benchmarks.validity.page import page
-
 from tregflow.gating import gate_sample, open_tube
 from tregflow.simulate import TubeParams, simulate_tube
 from tregflow.template.registry import load_template

@@ -103,6 +103,39 @@ def check(batch: BatchFolder, template: TemplateName = None, manifest: ManifestP
 
 
 @app.command()
+def place(
+    batch: BatchFolder,
+    template: TemplateName = None,
+    manifest: ManifestPath = None,
+    jobs: Jobs = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="HTML page to write, with each cut over the tubes.")
+    ] = None,
+) -> None:
+    """Where each tube would put each cut, outliers first, without gating. Freezes nothing."""
+    from tregflow.batch import make_plan, place_batch
+    from tregflow.screen import print_placements, unopened_tubes
+
+    if plot is not None and (plot.is_dir() or not plot.parent.is_dir()):
+        raise typer.BadParameter(
+            f"{plot} cannot be written: name a file in a folder that is there", param_hint="--plot"
+        )
+    plan = make_plan(batch, template, manifest)
+    rows = place_batch(plan, min(jobs or os.cpu_count() or 1, len(plan.rows)))
+    if plot is not None:
+        from tregflow.atomic import write_atomic
+        from tregflow.drawing import draft_mark
+        from tregflow.plots import figure_page, plot_placements
+
+        title = f"Cuts of {batch.resolve().name} by {plan.template.name}"
+        figure = plot_placements(rows, title=title, mark=draft_mark(plan.template.status))
+        write_atomic(plot, figure_page(figure, title).encode())
+    print_placements(rows, plan, plot)
+    placed = all(row.cut is not None for row in rows) and not unopened_tubes(rows, plan)
+    raise typer.Exit(0 if placed else 1)
+
+
+@app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="An FCS file.", show_default=False)],
     dataset: Annotated[int, typer.Option("--dataset", min=1, help="Which data set of the file, from 1.")] = 1,
@@ -145,7 +178,9 @@ def validate(name: Annotated[str, typer.Argument(help="ID@VERSION, or a path end
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another batch.  [default: that of sample_fcs]")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Another batch.  [default: that of sample_fcs]")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
 ) -> None:
     """Simulate a batch with known truth; without --seed, exactly the one in sample_fcs."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -44,6 +44,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 PANEL_WIDTH, PANEL_HEIGHT = 260, 294
 MARGIN = {"l": 50, "r": 12, "t": 50, "b": 46}
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+OUTLIER = 3.0  # robust SDs from the median of the tubes
 _TICK_GAP = 0.085  # of the axis: closer labels would touch
 
 
@@ -73,7 +74,7 @@ class GateDrawing:
 
 @dataclass(frozen=True, slots=True)
 class VisitPoint:
-    """One tube's percentage; `low` and `high` are the counting interval, None where the table has none."""
+    """One tube's percentage; `low` and `high` are its interval, None where the table has none."""
 
     x: int
     value: float
@@ -92,6 +93,51 @@ class VisitLine:
     symbol: str
     points: tuple[VisitPoint, ...]
     joined: bool
+
+
+class Cut(Protocol):
+    """One cut on one tube, as `tregflow.batch.PlacedCut` has it; None where the tube could not place it."""
+
+    @property
+    def tube(self) -> str:
+        """The tube."""
+
+    @property
+    def gate(self) -> str:
+        """The gate's id."""
+
+    @property
+    def rule(self) -> str:
+        """The rule that placed it."""
+
+    @property
+    def cut(self) -> float | None:
+        """Where it is, in transformed space."""
+
+    @property
+    def low(self) -> float | None:
+        """The cut moved down by 1.96 standard errors."""
+
+    @property
+    def high(self) -> float | None:
+        """The cut moved up by 1.96 standard errors."""
+
+    @property
+    def z(self) -> float | None:
+        """Robust SDs from the median of the tubes."""
+
+    @property
+    def code(self) -> str:
+        """What was wrong; empty where it was placed by its rule."""
+
+    @property
+    def message(self) -> str:
+        """What was wrong, in words."""
+
+
+def is_outlier(cut: Cut) -> bool:
+    """Whether a placed cut stands apart from those of the other tubes."""
+    return cut.z is not None and abs(cut.z) > OUTLIER
 
 
 def format_percent(value: float) -> str:
@@ -267,8 +313,9 @@ def visit_time(visit: str) -> tuple[float, ...] | None:
 def visit_lines(rows: Sequence[Mapping[str, str]], column: str) -> tuple[list[str], list[VisitLine]]:
     """Visits in order, and a line a subject (and replicate) of a percentage column of the endpoint table.
 
-    Only stained tubes count; an empty cell is a gap, never a zero. The counting interval belongs to `endpoint_pct` and
-    to the columns that repeat it, so `treg_pct_of_cd4` has none.
+    Only stained tubes count; an empty cell is a gap, never a zero. The interval is the combined one of counting and cuts,
+    or the counting one of a tube that has no other; it belongs to `endpoint_pct` and to the columns that repeat it, so
+    `treg_pct_of_cd4` has none.
     """
     stained = [r for r in rows if r["role"] == "stained"]
     visits = visit_order([r["visit"] for r in stained])
@@ -281,8 +328,7 @@ def visit_lines(rows: Sequence[Mapping[str, str]], column: str) -> tuple[list[st
             VisitPoint(
                 visits.index(r["visit"]),
                 float(r[column]),
-                _number(r["endpoint_pct_count_low"]) if column != "treg_pct_of_cd4" else None,
-                _number(r["endpoint_pct_count_high"]) if column != "treg_pct_of_cd4" else None,
+                *((None, None) if column == "treg_pct_of_cd4" else _interval_of(r)),
                 r["status"],
             )
             for r in sorted(mine, key=lambda r: visits.index(r["visit"]))
@@ -431,12 +477,18 @@ def _visit_key(visit: str) -> tuple[int, float, list[tuple[int, float, str]], st
         group, days = 2, _DAYS[timed[1].removesuffix("s")] * float(timed[2])
     elif word.startswith(("fu", "follow", "eot", "eos", "end", "early", "et")):
         group = 4
-    return group, days, _natural(visit), visit
+    return group, days, natural(visit), visit
 
 
-def _natural(text: str) -> list[tuple[int, float, str]]:
+def natural(text: str) -> list[tuple[int, float, str]]:
     """Sort key with numbers in numeric order: S2 before S10."""
     return [(0, float(part), "") if part.isdigit() else (1, 0.0, part) for part in re.split(r"(\d+)", text) if part]
+
+
+def _interval_of(row: Mapping[str, str]) -> Interval:
+    """The combined interval of a row of the endpoint table, else the counting one."""
+    kind = "combined" if row["endpoint_pct_combined_low"] else "count"
+    return _number(row[f"endpoint_pct_{kind}_low"]), _number(row[f"endpoint_pct_{kind}_high"])
 
 
 def _number(text: str) -> float | None:

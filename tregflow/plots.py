@@ -17,6 +17,7 @@ from tregflow.drawing import (
     GREY,
     INK,
     MARGIN,
+    OUTLIER,
     PANEL_HEIGHT,
     PANEL_WIDTH,
     RED,
@@ -29,7 +30,9 @@ from tregflow.drawing import (
     endpoint_column,
     format_percent,
     gate_drawings,
+    is_outlier,
     label_place,
+    natural,
     panel_titles,
     short,
     visit_lines,
@@ -38,7 +41,7 @@ from tregflow.drawing import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tregflow.drawing import VisitLine, VisitPoint
+    from tregflow.drawing import Cut, VisitLine, VisitPoint
     from tregflow.record import AxisRecord, HistogramRecord, TubeRecord
 
 
@@ -90,7 +93,7 @@ def plot_path(record: TubeRecord) -> go.Figure:
 def plot_visits(
     rows: Sequence[Mapping[str, str]], *, titles: Mapping[str, str] | None = None, mark: str = ""
 ) -> go.Figure:
-    """Draw the endpoint over the visits, a line a subject with its counting interval, and % of CD4+ beside it.
+    """Draw the endpoint over the visits, a line a subject with its interval, and % of CD4+ beside it.
 
     Points are joined where each visit of the subject has a time of its own (BL, W12); else (00_Ctrl,
     00_SEB) they are only marked.
@@ -105,6 +108,49 @@ def plot_visits(
         `DRAFT` or the like, written on the figure.
     """
     return go.Figure(visits_spec(rows, titles=titles, mark=mark))
+
+
+def plot_placements(rows: Sequence[Cut], *, title: str = "Cuts over the tubes", mark: str = "") -> go.Figure:
+    """Draw each cut over the tubes with 1.96 standard errors, a facet a gate; outliers and failures are marked.
+
+    Parameters
+    ----------
+    rows
+        What `tregflow.batch.place_batch` gives; positions are in transformed space.
+    title
+        The figure's title.
+    mark
+        `DRAFT` or the like, written on the figure.
+    """
+    gates = list(dict.fromkeys(row.gate for row in sorted(rows, key=lambda row: row.gate)))
+    tubes = sorted({row.tube for row in rows}, key=natural)
+    size = max(len(gates), 1)
+    spec: dict[str, Any] = {"data": [], "layout": _base_layout(max(760, 150 + 26 * len(tubes)), 190 + 190 * size)}
+    layout = spec["layout"]
+    layout |= {"showlegend": True, "margin": {"l": 76, "r": 24, "t": 92, "b": 120}}
+    layout["legend"] = {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "xanchor": "left"}
+    layout["legend"] |= {"y": 1 - 46 / layout["height"]}
+    layout["title"] = _title(
+        title, "On the transformed axis; bars are 1.96 standard errors, the dotted line the median"
+    )
+    for number, gate in enumerate(gates):
+        top = 1 - number / size
+        mine = [row for row in rows if row.gate == gate]
+        _add_cuts(spec, mine, tubes, number + 1, (top - 0.86 / size, top), last=number + 1 == size)
+    _add_mark(spec, mark)
+    return go.Figure(spec)
+
+
+def figure_page(figure: go.Figure, title: str) -> str:
+    """One self-contained HTML page with the figure; it loads nothing, and the same figure gives the same page."""
+    config = {"displaylogo": False, "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]]}
+    body = figure.to_html(full_html=False, include_plotlyjs=True, div_id="figure", config=config)
+    policy = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f"<title>{html.escape(title)}</title>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
 
 
 def visits_spec(
@@ -223,6 +269,97 @@ def _line_trace(
         down = [p.value - (p.low if p.low is not None else p.value) for p in line.points]
         trace["error_y"] = {"type": "data", "array": up, "arrayminus": down, "thickness": 1.3, "width": 3}
     return trace
+
+
+# What a cut can be, with its mark: the worst last, so that it is drawn on top
+_KINDS = {
+    "placed": ("circle", "#0072B2"),
+    f"outlier, |z| > {OUTLIER:g}": ("diamond", "#D55E00"),
+    "fall-back": ("square-open", RED),
+    "could not be placed": ("x", RED),
+}
+
+
+def _kind(row: Cut) -> str:
+    placed, outlier, fallback, failed = _KINDS
+    return failed if row.cut is None else fallback if row.code else outlier if is_outlier(row) else placed
+
+
+def _add_cuts(
+    spec: dict[str, Any],
+    rows: Sequence[Cut],
+    tubes: Sequence[str],
+    number: int,
+    domain: tuple[float, float],
+    *,
+    last: bool,
+) -> None:
+    """Add a gate's facet; only the last one names the tubes."""
+    tag = "" if number == 1 else str(number)
+    cuts = [row.cut for row in rows if row.cut is not None]
+    low, high = _cut_range(rows)
+    shown = {trace["name"] for trace in spec["data"]}
+    for kind in _KINDS:
+        mine = sorted((row for row in rows if _kind(row) == kind), key=lambda row: tubes.index(row.tube))
+        if mine:
+            # a cut that is not there is marked at the foot of its facet
+            spec["data"].append(_cut_trace(kind, mine, tubes, low + 0.05 * (high - low), first=kind not in shown))
+            spec["data"][-1] |= {"xaxis": f"x{tag}", "yaxis": f"y{tag}"}
+    labels = [_text(short(tube, 28)) if last else "" for tube in tubes]
+    spec["layout"][f"xaxis{tag}"] = _frame((0.0, 1.0)) | {
+        "anchor": f"y{tag}", "tickvals": list(range(len(tubes))), "ticktext": labels, "tickangle": -45,
+        "range": [-0.6, max(len(tubes), 1) - 0.4], "gridcolor": "#e8ecf0", "showgrid": True,
+    }  # fmt: skip
+    spec["layout"][f"yaxis{tag}"] = _frame(domain) | {
+        "anchor": f"x{tag}", "range": [low, high], "nticks": 6,
+        "title": {"text": _text(rows[0].gate), "font": {"size": 12}},
+    }  # fmt: skip
+    if cuts:
+        middle = float(np.median(cuts))
+        line = {"color": GREY, "width": 1, "dash": "dot"}
+        spec["layout"]["shapes"].append(
+            {"type": "line", "xref": f"x{tag} domain", "yref": f"y{tag}", "x0": 0, "x1": 1, "y0": middle, "y1": middle,
+             "line": line, "layer": "below"}
+        )  # fmt: skip
+
+
+def _cut_trace(kind: str, rows: Sequence[Cut], tubes: Sequence[str], foot: float, *, first: bool) -> dict[str, Any]:
+    symbol, colour = _KINDS[kind]
+    trace: dict[str, Any] = {
+        "type": "scatter", "mode": "markers", "name": kind, "legendgroup": kind, "showlegend": first,
+        "x": [tubes.index(row.tube) for row in rows], "y": [foot if row.cut is None else row.cut for row in rows],
+        "text": [_text(_cut_hover(row)) for row in rows], "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"symbol": symbol, "size": 9, "color": colour, "line": {"width": 1.6, "color": colour}},
+    }  # fmt: skip
+    ends = [(row.cut, row.low, row.high) for row in rows]
+    trace["error_y"] = {
+        "type": "data", "thickness": 1.3, "width": 4, "color": colour,
+        "array": [0 if c is None or h is None else h - c for c, _, h in ends],
+        "arrayminus": [0 if c is None or lo is None else c - lo for c, lo, _ in ends],
+    }  # fmt: skip
+    return trace
+
+
+def _cut_hover(row: Cut) -> str:
+    text = f"{short(row.tube, 40)}, {row.rule}"
+    if row.cut is not None:
+        text += f": {row.cut:.4f}"
+    if row.low is not None and row.high is not None:
+        text += f" ({row.low:.4f} to {row.high:.4f})"
+    if row.z is not None:
+        text += f", z = {row.z:.1f}"
+    return f"{text}, {row.code}: {short(row.message, 120)}" if row.code else text
+
+
+def _cut_range(rows: Sequence[Cut]) -> tuple[float, float]:
+    """Ends of a facet: all its cuts, and the bars that are no longer than the cuts are apart."""
+    cuts = [row.cut for row in rows if row.cut is not None]
+    if not cuts:
+        return 0.0, 1.0
+    span = max(max(cuts) - min(cuts), 0.02)
+    bars = [end for row in rows for end in (row.low, row.high) if end is not None]
+    drawn = cuts + [end for end in bars if min(cuts) - span <= end <= max(cuts) + span]
+    return min(drawn) - 0.2 * span, max(drawn) + 0.15 * span
 
 
 def _hover(point: VisitPoint, visits: Sequence[str]) -> str:

@@ -16,16 +16,17 @@ from rich.tree import Tree
 
 from tregflow.batch.tables import endpoint_row_of
 from tregflow.compensation import spillover_from_keywords
-from tregflow.drawing import short, visit_order
-from tregflow.errors import TregflowError
+from tregflow.drawing import OUTLIER, is_outlier, short, visit_order
+from tregflow.errors import CODES, TregflowError
 from tregflow.qc.attention import INFERRED, Seen, group_findings
 from tregflow.template.model import BooleanGate, EllipsoidGate, PolygonGate, QuadrantGate, RangeGate, RectangleGate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
     from types import TracebackType
 
-    from tregflow.batch import Plan, RunResult, TubeCheck
+    from tregflow.batch import PlacedCut, Plan, RunResult, TubeCheck
     from tregflow.errors import Finding
     from tregflow.fcs import FcsText
     from tregflow.qc.attention import Group
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"ok": "green", "review": "yellow", "not_evaluable": "red", "control": "dim", "fail": "red", "info": "dim"}
 _WORDS = {"not_evaluable": "not evaluable"}
+_COUNTING, _COMBINED = "95 %, counting", "95 %, counting and cuts"
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -138,25 +140,31 @@ def _endpoint_table(rows: Sequence[EndpointRow], template: Template, loaded: Loa
     )
     draft = "" if loaded.status == "released" else f"  {loaded.status.upper()}"
     columns = _endpoint_columns(rows, denominator)
-    for name in ("95 %, counting", "% of CD4+", "events"):
-        if _room(columns) > width:
-            columns = [c for c in columns if c.heading != name]
     table = Table(
         title=f"{escape(numerator)} by {loaded.name}{draft}", title_justify="left", title_style="bold", box=SIMPLE_HEAD
     )
+    colours = [_COLOURS[row.status] for row in rows]
+    _fill(table, columns, width, (_COUNTING, _COMBINED, "% of CD4+", "events"), colours)
+    return table
+
+
+def _fill(table: Table, columns: list[_Column], width: int, optional: Sequence[str], colours: Sequence[str]) -> None:
+    """Fit columns into `width`, leaving out the `optional` ones first; the last cell of a row has the row's colour."""
+    for name in optional:
+        if _room(columns) > width:
+            columns = [c for c in columns if c.heading != name]
     spare = max(width - _room(columns), 0)
     for column in columns:
         extra = min(spare, column.most - column.least)
         spare -= extra
         column.cells = [short(cell, column.least + extra) for cell in column.cells]
-        style = "bold" if column.heading.startswith("% of") and column.heading != "% of CD4+" else ""
+        style = "bold" if column.main else ""
         table.add_column(
             escape(column.heading), justify=column.justify, style=style, width=column.least + extra, overflow="ellipsis"
         )
-    for i, row in enumerate(rows):
-        *cells, status = (escape(column.cells[i]) for column in columns)
-        table.add_row(*cells, f"[{_COLOURS[row.status]}]{status}[/]")
-    return table
+    for i, colour in enumerate(colours):
+        *cells, last = (escape(column.cells[i]) for column in columns)
+        table.add_row(*cells, f"[{colour}]{last}[/]" if colour else last)
 
 
 @dataclass(slots=True)
@@ -167,6 +175,7 @@ class _Column:
     cells: list[str]
     justify: Literal["left", "right"] = "left"
     cut: int = 0
+    main: bool = False
 
     @property
     def most(self) -> int:
@@ -185,17 +194,22 @@ def _room(columns: Sequence[_Column]) -> int:
 
 
 def _endpoint_columns(rows: Sequence[EndpointRow], denominator: str) -> list[_Column]:
-    intervals = [
-        "" if r.endpoint_pct is None else f"{_number(r.endpoint_pct_count_low)}-{_number(r.endpoint_pct_count_high)}"
+    # one kind of interval in a column: the combined one if every tube with a number has it
+    combined = all(r.endpoint_pct_combined_low is not None for r in rows if r.endpoint_pct is not None)
+    ends = [
+        (r.endpoint_pct_combined_low, r.endpoint_pct_combined_high)
+        if combined
+        else (r.endpoint_pct_count_low, r.endpoint_pct_count_high)
         for r in rows
     ]
+    intervals = ["" if low is None else f"{_number(low)}-{_number(high)}" for low, high in ends]
     events = ["" if r.n_numerator is None else f"{r.n_numerator:,} of {r.n_denominator:,}" for r in rows]
     columns = [
         _Column("subject", [r.subject_id or "" for r in rows], cut=12),
         _Column("visit", [r.visit or "" for r in rows], cut=8),
         _Column("replicate", [str(r.replicate) for r in rows], "right"),
-        _Column(f"% of {denominator}", [_number(r.endpoint_pct) for r in rows], "right"),
-        _Column("95 %, counting", intervals, "right"),
+        _Column(f"% of {denominator}", [_number(r.endpoint_pct) for r in rows], "right", main=True),
+        _Column(_COMBINED if combined else _COUNTING, intervals, "right"),
         _Column("events", events, "right"),
         _Column("% of CD4+", [_number(r.treg_pct_of_cd4) for r in rows], "right"),
         _Column("status", [_word(r.status) for r in rows]),
@@ -212,7 +226,7 @@ def _seen(result: RunResult) -> list[Seen]:
     return [Seen(f.severity, f.code, f.message, f.remedy, tube, file) for tube, file, f in found]
 
 
-def _print_attention(console: Console, groups: Sequence[Group]) -> None:
+def _print_attention(console: Console, groups: Sequence[Group], rest: str = "findings.csv") -> None:
     """Every code with what to do, the worst last: there the eye is when the run ends."""
     if not groups:
         return
@@ -224,7 +238,7 @@ def _print_attention(console: Console, groups: Sequence[Group]) -> None:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             _print_wrapped(console, escape(f"{', '.join(names[:3])}{more}: {message.text}"), 2)
         if group.more:
-            _print_wrapped(console, f"and {group.n_more} more, see findings.csv", 2)
+            _print_wrapped(console, f"and {group.n_more} more, see {rest}", 2)
         _print_wrapped(console, f"[dim]What to do:[/] {escape(group.remedy)}", 2)
 
 
@@ -258,6 +272,79 @@ def print_check(checks: Sequence[TubeCheck], plan: Plan) -> None:
     ready = sum(check.ok for check in checks)
     inferred = "; subject, visit and role were inferred, check them" if plan.inferred else ""
     console.print(f"{ready} of {len(checks)} tubes can be gated{inferred}", soft_wrap=True)
+
+
+def print_placements(rows: Sequence[PlacedCut], plan: Plan, plot: Path | None = None) -> None:
+    """Every cut in the order given, then what needs attention and one line of summary."""
+    console = _console()
+    console.print()
+    if rows:
+        console.print(_placement_table(rows, plan.template, console.width))
+    seen = [Seen(f.severity, f.code, f.message, f.remedy) for f in plan.findings]
+    files = dict(zip(plan.names, (row.file for row in plan.rows), strict=True))
+    for row in rows:
+        if row.code:
+            severity = "fail" if row.cut is None else "review"
+            seen.append(Seen(severity, row.code, row.message, CODES[row.code].remedy, row.tube, files[row.tube]))
+    _print_attention(console, group_findings(seen, ("fail", "review")), "the lines above")
+    if unopened := unopened_tubes(rows, plan):
+        text = f"not opened: {', '.join(unopened)}; tregflow check says why"
+        console.print(f"\n[red]{escape(text)}[/]", soft_wrap=True)
+    if plot is not None:
+        console.print(f"\nPlot     {escape(str(plot))}", soft_wrap=True)
+    if plan.inferred:
+        console.print(f"{INFERRED}: check them with tregflow check", soft_wrap=not console.is_terminal)
+    console.print(f"\n{_placement_summary(rows, plan)}", style="bold", soft_wrap=not console.is_terminal)
+
+
+def unopened_tubes(rows: Sequence[PlacedCut], plan: Plan) -> tuple[str, ...]:
+    """Stained tubes on which nothing was tried, because of what was wrong before they were opened."""
+    tried = {row.tube for row in rows}
+    rules = any(isinstance(gate, RangeGate) and gate.place for gate in plan.template.template.gates)
+    stained = (name for name, row in zip(plan.names, plan.rows, strict=True) if row.role == "stained")
+    return tuple(name for name in stained if rules and name not in tried)
+
+
+def _placement_table(rows: Sequence[PlacedCut], loaded: LoadedTemplate, width: int) -> Table:
+    draft = "" if loaded.status == "released" else f"  {loaded.status.upper()}"
+    table = Table(
+        title=f"Cuts on the transformed axis, each tube's own, by {loaded.name}{draft}",
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+    )
+    bounds = ["" if r.low is None or r.high is None else f"{r.low:.3f} to {r.high:.3f}" for r in rows]
+    columns = [
+        _Column("tube", [r.tube for r in rows], cut=14),
+        _Column("gate", [r.gate for r in rows], cut=12),
+        _Column("rule", [r.rule for r in rows], cut=15),
+        _Column("cut", ["" if r.cut is None else f"{r.cut:.3f}" for r in rows], "right", main=True),
+        _Column("±1.96 SE", bounds, "right"),
+        _Column("reference events", ["" if r.cut is None else f"{r.n_reference:,}" for r in rows], "right"),
+        _Column("z", ["" if r.z is None else f"{r.z:.1f}" for r in rows], "right"),
+        _Column("code", [r.code or ("outlier" if is_outlier(r) else "") for r in rows], cut=14),
+    ]
+    colours = ["red" if r.code else "yellow" if is_outlier(r) else "" for r in rows]
+    _fill(table, columns, width, ("rule", "reference events", "±1.96 SE"), colours)
+    return table
+
+
+def _placement_summary(rows: Sequence[PlacedCut], plan: Plan) -> str:
+    """What was found and what to do next; the last line on the screen."""
+    stained = sum(row.role == "stained" for row in plan.rows)
+    if not stained:
+        return "no stained tube: nothing to place. Check the roles in the manifest."
+    if not rows and not unopened_tubes(rows, plan):
+        return f"{plan.template.name} places no cut by a rule."
+    failed = sum(row.cut is None for row in rows)
+    fallen = sum(row.cut is not None and bool(row.code) for row in rows)
+    outliers = sum(map(is_outlier, rows))
+    text = f"{len(rows) - failed} of {len(rows)} cuts placed on {stained} stained tube{'s' if stained > 1 else ''}"
+    text += f", {fallen} of them by fall-back" if fallen else ""
+    text += f"; {outliers} outlier{'s' if outliers != 1 else ''} (|z| > {OUTLIER:g})"
+    if failed or fallen or outliers:
+        return f"{text}. Look at these tubes before gating the batch; nothing was written or frozen."
+    return f"{text}. Nothing was written or frozen."
 
 
 def print_file(text: FcsText, *, keywords: bool) -> None:

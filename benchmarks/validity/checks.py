@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 SENSITIVE_FRAC: Final = 0.25
-"""Lowering both cuts by their uncertainty adds more than this share to the numerator: the cuts lie in a slope."""
+"""Both cuts one robust SD lower add more than this share to the numerator: they lie in a slope."""
 REFERENCE_POSITIVE_FRAC: Final = 0.10
 """More than this share of the reference population is CD25+FOXP3+ itself, so it is no negative any more."""
 

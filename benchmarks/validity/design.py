@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tregflow.simulate import TubeParams
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SeedSet = Literal["tuning", "reporting"]
 

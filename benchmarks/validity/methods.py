@@ -6,15 +6,14 @@ is compared is where CD25 and FOXP3 are cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from flowkit import Dimension, GatingStrategy, Matrix, Sample, gates, transforms
-from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
 from benchmarks.validity.checks import proposed_findings
@@ -26,6 +25,9 @@ from tregflow.qc import check_tube
 from tregflow.simulate import DETECTORS, SimulatedTube, TubeParams, simulate_tube
 from tregflow.simulate.model import SCALE_MAX, TIMESTEP
 from tregflow.template.model import RangeGate, Template
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Sharing = Literal["tube", "subject", "batch"]
 
@@ -108,12 +110,15 @@ Placed = Mapping[str, Placement | PlacementError]
 
 @dataclass(frozen=True, slots=True)
 class _Cuts:
-    """The cuts that a tube is gated with; `half_widths` are their uncertainties in scale values."""
+    """The cuts that a tube is gated with (none where there is none to use: `codes` says why).
+
+    `half_widths` are their uncertainties and `units` the robust SDs of the negatives, in scale values, CD25 first.
+    """
 
     frozen: dict[str, Placement]
-    half_widths: dict[str, float]
+    half_widths: tuple[float, ...]
+    units: tuple[float, ...]
     codes: tuple[str, ...]
-    error: str = ""
 
 
 def _place(tube: Tube, template: Template) -> Placed:
@@ -129,7 +134,8 @@ def _place(tube: Tube, template: Template) -> Placed:
 
 def _shared(placed: Sequence[Placed], at: int, template: Template, sharing: Sharing) -> _Cuts:
     frozen: dict[str, Placement] = {}
-    half_widths: dict[str, float] = {}
+    half_widths: list[float] = []
+    units: list[float] = []
     codes: list[str] = []
     for name in MARKER_GATES:
         gate = template.gate(name)
@@ -140,19 +146,20 @@ def _shared(placed: Sequence[Placed], at: int, template: Template, sharing: Shar
         mine = placed[at][name]
         if not own:
             code = mine.code if isinstance(mine, PlacementError) else "PLACEMENT_NO_SHARED"
-            return _Cuts({}, {}, (code,), code)
+            return _Cuts({}, (), (), (code,))
         if not isinstance(mine, Placement) and sharing != "subject":
             codes.append("PLACEMENT_NOT_OWN")
         transform = template.transform(gate.dimensions[0])
         frozen[name] = share_cut(gate.place, own, transform)
         errors = [p.estimate.spread or 0.0 for p in own]
         unit = float(np.mean([p.estimate.quality.get("robust_sd", 0.0) for p in own]))
-        half_widths[name] = max((gate.place.uncertainty or 0.0) * unit, 1.96 * float(np.mean(errors)))
-    return _Cuts(frozen, half_widths, tuple(codes))
+        half_widths.append(max((gate.place.uncertainty or 0.0) * unit, 1.96 * float(np.mean(errors))))
+        units.append(unit)
+    return _Cuts(frozen, tuple(half_widths), tuple(units), tuple(codes))
 
 
 def _gate(tube: Tube, template: Template, specimen: Specimen, cuts: _Cuts, *, check: bool) -> Outcome:
-    if cuts.error:
+    if not cuts.frozen:
         return Outcome(None, None, codes=cuts.codes)
     try:
         result = gate_sample(
@@ -171,31 +178,25 @@ def _gate(tube: Tube, template: Template, specimen: Specimen, cuts: _Cuts, *, ch
     if any(f.severity == "fail" for f in findings):
         return Outcome(None, None, codes=codes)
     edges = _scale_cuts(result, template)
-    moved = _moved(specimen, result, edges, tuple(cuts.half_widths[name] for name in MARKER_GATES))
+    cd4, reference = ([specimen.marker(m)[result[name].mask] for m in MARKERS] for name in ("cd4", "cd4_neg_t"))
+    raised, lowered = (_count_above(cd4, _moved(edges, cuts.half_widths, sign)) for sign in (1, -1))
     if check:
-        reference = result["cd4_neg_t"].mask
-        positive = _count_above([specimen.marker(m)[reference] for m in MARKERS], edges)
-        codes = (*codes, *proposed_findings(counts["treg"], moved[1], positive, counts["cd4_neg_t"]))
-    return Outcome(result["treg"].mask, counts[template.endpoint.denominator], edges, moved, codes)
+        one_lower = _count_above(cd4, _moved(edges, cuts.units, -1))
+        positive = _count_above(reference, edges)
+        codes = (*codes, *proposed_findings(counts["treg"], one_lower, positive, counts["cd4_neg_t"]))
+    return Outcome(result["treg"].mask, counts[template.endpoint.denominator], edges, (raised, lowered), codes)
 
 
 def _scale_cuts(result: GatingResult, template: Template) -> tuple[float, float]:
     cd25, foxp3 = (
-        template.transform(marker).scale_bound(result.placements[name].coordinates[0])  # type: ignore[union-attr]
+        template.transform(marker).scale_bound(result.placements[name].coordinates[0])
         for name, marker in zip(MARKER_GATES, MARKERS, strict=True)
     )
     return cd25, foxp3
 
 
-def _moved(
-    specimen: Specimen, result: GatingResult, edges: tuple[float, float], half_widths: tuple[float, ...]
-) -> tuple[int, int]:
-    """The numerator with both cuts raised, and lowered, together by their uncertainties."""
-    inside = result["cd4"].mask
-    values = [specimen.marker(marker)[inside] for marker in MARKERS]
-    raised = [edge + width for edge, width in zip(edges, half_widths, strict=True)]
-    lowered = [edge - width for edge, width in zip(edges, half_widths, strict=True)]
-    return _count_above(values, raised), _count_above(values, lowered)
+def _moved(edges: Sequence[float], by: Sequence[float], sign: int) -> list[float]:
+    return [edge + sign * step for edge, step in zip(edges, by, strict=True)]
 
 
 def _count_above(values: Sequence[NDArray[np.float64]], edges: Sequence[float]) -> int:
@@ -230,7 +231,7 @@ def run_flowkit(specimen: Specimen, template: Template, cuts: Mapping[str, tuple
     spill = sample.get_metadata()["spillover"]
     strategy.add_comp_matrix("spill", Matrix(spill, [sample.pnn_labels[i] for i in sample.fluoro_indices]))
     scale = template.transform_spec("CD25")
-    strategy.add_transform("logicle", transforms.LogicleTransform(scale.T, scale.W, scale.M, scale.A))  # type: ignore[union-attr]
+    strategy.add_transform("logicle", transforms.LogicleTransform(scale.T, scale.W, scale.M, scale.A))
     channel = dict(zip(sample.pns_labels, sample.pnn_labels, strict=True))
 
     def ranged(name: str, marker: str) -> Dimension:
@@ -248,7 +249,7 @@ def run_flowkit(specimen: Specimen, template: Template, cuts: Mapping[str, tuple
     tree: list[gates.Gate] = [
         gates.PolygonGate("singlets", [plain("FSC-A"), plain("FSC-H")], list(zip(flat[::2], flat[1::2], strict=True))),
         gates.RectangleGate("viable", [ranged("viable", "Viability")]),
-        gates.PolygonGate("lymphocytes", [plain("FSC-A"), plain("SSC-A")], lymphocytes.vertices),  # type: ignore[union-attr]
+        gates.PolygonGate("lymphocytes", [plain("FSC-A"), plain("SSC-A")], lymphocytes.vertices),
         gates.RectangleGate("cd3", [ranged("cd3", "CD3")]),
         gates.RectangleGate("cd4", [ranged("cd4", "CD4")]),
         gates.RectangleGate("treg", treg),
@@ -273,7 +274,7 @@ def by_valley(specimen: Specimen, upstream: Upstream, template: Template) -> Out
     values = _transformed(specimen, upstream, template)
     edges = []
     for name, each in zip(MARKER_GATES, values, strict=True):
-        place = template.gate(name).place  # type: ignore[union-attr]
+        place = template.gate(name).place
         edges.append(mindensity(each, place.within))
     inside = (values[0] >= edges[0]) & (values[1] >= edges[1])
     return _from_cd4(upstream, inside)
@@ -329,11 +330,7 @@ def by_mixture(specimen: Specimen, upstream: Upstream, template: Template) -> Ou
 
 
 def _transformed(specimen: Specimen, upstream: Upstream, template: Template) -> tuple[NDArray[np.float64], ...]:
-    found = []
-    for marker in MARKERS:
-        transform: Callable[[NDArray[np.float64]], NDArray[np.float64]] = template.transform(marker)  # type: ignore[assignment]
-        found.append(transform(specimen.marker(marker)[upstream.cd4]))
-    return tuple(found)
+    return tuple(template.transform(marker)(specimen.marker(marker)[upstream.cd4]) for marker in MARKERS)
 
 
 def _from_cd4(upstream: Upstream, inside: NDArray[np.bool_]) -> Outcome:

@@ -24,31 +24,25 @@ COMMAND = "python -m benchmarks.validity"
 
 def page(result: Result, found: Mapping[str, Sheet], seed_set: SeedSet) -> str:
     """The whole page."""
-    n = len(result.subjects)
-    return (
-        "\n\n".join(
-            [
-                "# The validation study",
-                f"Written by `{COMMAND}`; do not edit. {n} simulated subjects, {2 * n} tubes, seed set `{seed_set}` "
-                f"(tuning seed {TUNING_SEED}, reporting seed {REPORTING_SEED}: what was tuned was tuned on the first, what "
-                "is reported comes from the second). The cells are simulated; the figures say how the rules behave where "
-                "the truth is known, and nothing about any patient.",
-                _truths(),
-                "## Methods\n\n" + as_markdown(("method", "what it does"), list(METHODS.items())),
-                "## Aims\n\n" + as_markdown(*aims_table(found)),
-                "## Percentage of lymphocytes, all tubes\n\n" + _methods(found),
-                "## Bias of the week-12 change by gain drift\n\n" + _drift(found),
-                "## By level of every factor\n\n" + _levels(found),
-                "`benchmarks/validity/results/` has the same for all methods: `methods.csv`, `levels.csv`, `change.csv`, "
-                "`aims.csv`.",
-            ]
-        )
-        + "\n"
-    )
+    parts = [
+        "# The validation study",
+        _preface(len(result.subjects), seed_set),
+        "## Methods\n\n" + as_markdown(("method", "what it does"), list(METHODS.items())),
+        "## Aims\n\n" + as_markdown(*aims_table(found)),
+        "## Percentage of lymphocytes, all tubes\n\n" + _methods(found),
+        "## Bias of the week-12 change by gain drift\n\n" + _drift(found),
+        "## By level of every factor\n\n" + _levels(found),
+        "All methods: `methods.csv`, `levels.csv`, `change.csv` and `aims.csv` in `benchmarks/validity/results/`.",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
-def _truths() -> str:
+def _preface(n: int, seed_set: SeedSet) -> str:
     return (
+        f"Written by `{COMMAND}`; do not edit. {n} simulated subjects, {2 * n} tubes, seed set `{seed_set}` (tuning "
+        f"seed {TUNING_SEED}, reporting seed {REPORTING_SEED}: what was tuned was tuned on the first, what is reported "
+        "comes from the second). The cells are simulated; the figures say how the rules behave where the truth is "
+        "known, and nothing about any patient.\n\n"
         "Two truths. *Identity*: what the cell is. *Marker-positive*: what an ideal cut, fixed at baseline brightness "
         "and free of noise, would call CD25+FOXP3+. A drug that brightens conventional CD4 cells moves the second and "
         "not the first, and no cut anchored on negatives can hide that. Errors and F1 are against the labels of the "

@@ -25,8 +25,9 @@ AIM_COUNTING: Final = (0.93, 0.97)
 AIM_COMBINED: Final = 0.90
 ENOUGH_SENSITIVITY: Final = 0.97
 LARGE_ERROR: Final = 0.25
-SEPARATED: Final = 0.95
-"""A tube is separated where some pair of cuts reaches this F1."""
+SEPARATED: Final = 0.99
+"""A tube is separated where some pair of cuts reaches this F1: hardly a cell is on the wrong side of them."""
+LESS_SEPARATED: Final = 0.95
 FEW_LYMPHOCYTES: Final = 20_000
 ENOUGH_TUBES: Final = 20
 """A level with fewer tubes says nothing about a coverage of 90 %."""
@@ -193,14 +194,18 @@ def _valley_aim(sheet: Sheet, valley: Sheet) -> Aim:
 
 
 def _counting_aim(sheet: Sheet) -> Aim:
-    few = sheet.levels["n_lymphocytes"] <= FEW_LYMPHOCYTES
-    mask = sheet.evaluable & few & (sheet["separable"] >= SEPARATED)
-    value, n = float(np.mean(sheet.covered("count")[mask])), int(mask.sum())
+    few = sheet.evaluable & (sheet.levels["n_lymphocytes"] <= FEW_LYMPHOCYTES)
+    parts = []
+    for separable in (SEPARATED, LESS_SEPARATED):
+        covered = sheet.covered("count")[few & (sheet["separable"] >= separable)]
+        parts.append((separable, _or_nan(np.mean, covered.astype(float)), covered.size))
+    value = parts[0][1]
     low, high = AIM_COUNTING
     met = low <= value <= high
     missed = "" if met else f"{100 * max(low - value, value - high):.1f} points"
+    text = "; ".join(f"{each:.1%} where the best F1 >= {separable:g} (n={n})" for separable, each, n in parts)
     name = "counting interval covers the generating probability, separated tubes of up to 20,000 lymphocytes"
-    return Aim(name, f"{low:.0%} to {high:.0%}", f"{value:.1%} (n={n})", met, missed)
+    return Aim(name, f"{low:.0%} to {high:.0%}", text, met, missed)
 
 
 def _combined_aim(sheet: Sheet) -> Aim:
@@ -211,7 +216,7 @@ def _combined_aim(sheet: Sheet) -> Aim:
             found[f"{factor} = {level:g}"] = float(np.mean(sheet.covered("combined")[good]))
     n_below = sum(value < AIM_COMBINED for value in found.values())
     worst = min(found, key=lambda name: found[name])
-    text = f"{found['all tubes']:.1%} of all; worst {worst}: {found[worst]:.1%}; {n_below} of {len(found) - 1} levels below"
+    text = f"{found['all tubes']:.1%} of all; worst {worst}: {found[worst]:.1%}; {n_below} of {len(found)} below"
     missed = f"{100 * (AIM_COMBINED - found[worst]):.1f} points" if n_below else ""
     name = "combined interval covers it, over all and at every level of every factor"
     return Aim(name, f">= {AIM_COMBINED:.0%}", text, n_below == 0, missed)

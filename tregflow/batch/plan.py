@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from tregflow.template.registry import LoadedTemplate
 
 
+_STATUS_CODES = {"draft": "TEMPLATE_DRAFT", "retired": "TEMPLATE_RETIRED", "flagged": "TEMPLATE_FLAGGED"}
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A batch that can start: its template and its tubes in manifest order.
@@ -215,7 +218,7 @@ def _template_findings(loaded: LoadedTemplate, study: StudyFile | None) -> tuple
     found = []
     if loaded.status != "released":
         reason = f" ({loaded.reason})" if loaded.reason else ""
-        code = f"TEMPLATE_{loaded.status.upper()}"
+        code = _STATUS_CODES[loaded.status]
         found.append(Finding(code, "review", f"{loaded.name} is {loaded.status.upper()}{reason}."))
     pin = study.template if study is not None else None
     if pin is not None and f"{pin.id}@{pin.version}" != loaded.name:

@@ -349,6 +349,7 @@ class _Run:
             tuple((panel, self.histograms[panel]) for panel in drawn),
             _medians(self.columns, self.masks, markers),
             tuple(self.findings),
+            dict(self.unknown),
         )
 
 

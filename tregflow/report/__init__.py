@@ -1,6 +1,7 @@
 """Results on disk -> one self-contained page that opens offline, prints, and reads without JavaScript.
 
-The page is made from `samples/*.json`, `endpoint.csv` and `findings.csv` alone and repeats byte for byte.
+The page is made from `samples/*.json`, `endpoint.csv`, `findings.csv` and, where there is one, `modes.csv` alone, and
+repeats byte for byte.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The results folder as the report needs it: tube records, the endpoint table and the findings, checked."""
+"""The results folder as the report needs it: tube records and the tables of endpoint, modes and findings, checked."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 ENDPOINT_COLUMNS = (
     "subject_id", "visit", "role", "replicate", "file", "file_sha256", "template_id", "template_version",
     "template_sha256", "tregflow_version", "n_events", "numerator", "denominator", "n_numerator", "n_denominator",
-    "endpoint_pct", "endpoint_pct_count_low", "endpoint_pct_count_high", "treg_pct_of_lymphocytes", "n_cd4",
-    "treg_pct_of_cd4", "status", "finding_codes",
+    "endpoint_pct", "endpoint_pct_count_low", "endpoint_pct_count_high", "endpoint_pct_combined_low",
+    "endpoint_pct_combined_high", "treg_pct_of_lymphocytes", "n_cd4", "treg_pct_of_cd4", "status", "finding_codes",
 )  # fmt: skip
 INFERRED_MANIFEST = "manifest.inferred.csv"
+MODES = ("fixed", "tube", "subject", "batch", "study")
+MODE_COLUMNS = ("subject_id", "visit", "replicate", "file", "mode", "is_endpoint", "endpoint_pct", "why")
 FINDING_COLUMNS = ("code", "severity", "tube", "population", "observed", "limit", "message", "remedy")
 
 
@@ -30,12 +32,14 @@ FINDING_COLUMNS = ("code", "severity", "tube", "population", "observed", "limit"
 class Results:
     """What was read. Rows keep the table's text; `records` are sorted by tube name; all are of one template.
 
-    `inferred`: the run had no manifest and made one from file names or keywords.
+    `modes` is empty where the template asks for no other way of sharing the cuts. `inferred`: the run had no manifest and
+    made one from file names or keywords.
     """
 
     records: tuple[TubeRecord, ...]
     rows: tuple[dict[str, str], ...]
     findings: tuple[dict[str, str], ...]
+    modes: tuple[dict[str, str], ...]
     endpoint_csv: bytes
     inferred: bool
 
@@ -72,8 +76,9 @@ def read_results(folder: Path) -> Results:
             f"{'; '.join(templates)}.",
         )
     rows = _table(endpoint, ENDPOINT_COLUMNS)
+    modes = _modes(folder / "modes.csv", rows)
     inferred = (folder / INFERRED_MANIFEST).is_file()
-    return Results(records, rows, _table(findings, FINDING_COLUMNS), endpoint.read_bytes(), inferred)
+    return Results(records, rows, _table(findings, FINDING_COLUMNS), modes, endpoint.read_bytes(), inferred)
 
 
 def _record(path: Path) -> TubeRecord:
@@ -87,6 +92,24 @@ def _record(path: Path) -> TubeRecord:
             f"samples/{path.name} is not a tube record: {place}: {first['msg']}.",
             file=path.name,
         ) from error
+
+
+def _modes(path: Path, rows: tuple[dict[str, str], ...]) -> tuple[dict[str, str], ...]:
+    """The endpoint under other ways of sharing the cuts, where there is such a table; its tubes are the endpoint's."""
+    if not path.is_file():
+        return ()
+    identity = ("subject_id", "visit", "replicate", "file")
+    known = {tuple(row[name] for name in identity) for row in rows}
+    modes = _table(path, MODE_COLUMNS)
+    for number, row in enumerate(modes, 1):
+        if row["mode"] not in MODES or tuple(row[name] for name in identity) not in known:
+            raise BatchError(
+                "REPORT_INPUT_INVALID",
+                f"row {number} of {path.name}: expected a tube of endpoint.csv under one of {', '.join(MODES)}, found "
+                f"subject {row['subject_id']}, visit {row['visit']}, file {row['file']} under {row['mode']!r}.",
+                file=path.name,
+            )
+    return modes
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> tuple[dict[str, str], ...]:

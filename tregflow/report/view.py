@@ -60,9 +60,11 @@ def page(results: Results) -> dict[str, Any]:
         "cd4_title": titles["treg_pct_of_cd4"],
         "rows": [r for r in table if r["role"] == "stained"],
         "controls": [r for r in table if r["role"] != "stained"],
+        "combined": any(r["combined"] for r in table),
         "endpoint_csv": results.endpoint_csv,
         "visits_svg": visits_svg(results.rows, charts, mark),
         "visits_spec": visits_spec(results.rows, titles=titles, mark=mark),
+        "modes": _modes(results, tubes, visits),
         "groups": _groups(tubes),
         "sheet": [t for t in tubes if t["deciding"]],
         "methods": words.methods(results.records),
@@ -92,19 +94,12 @@ def _identity(row: dict[str, str]) -> tuple[str, ...]:
 
 def _row(row: dict[str, str], column: str, tubes: Sequence[dict[str, Any]], visits: Sequence[str]) -> dict[str, Any]:
     tube = next((t for t in tubes if t["identity"] == _identity(row)), None)
-    low, high = row["endpoint_pct_count_low"], row["endpoint_pct_count_high"]
     return {
-        "subject": row["subject_id"],
-        "subject_short": short(row["subject_id"], 28),
-        "visit": row["visit"],
-        "visit_short": short(row["visit"], 20),
-        "visit_rank": visits.index(row["visit"]),
-        "role": row["role"],
-        "replicate": row["replicate"],
-        "file": row["file"],
+        **_names(_identity(row), visits),
         "percent": _percent(row[column]),
         "exact": row[column],
-        "interval": f"{_percent(low)}–{_percent(high)}" if low and high else "",
+        "interval": _interval(row, "count"),
+        "combined": _interval(row, "combined"),
         "n_numerator": _count(row["n_numerator"]),
         "n_denominator": _count(row["n_denominator"]),
         "cd4": _percent(row["treg_pct_of_cd4"]),
@@ -114,6 +109,55 @@ def _row(row: dict[str, str], column: str, tubes: Sequence[dict[str, Any]], visi
         "status_words": STATUS_WORDS.get(row["status"], row["status"]),
         "codes": [c for c in re.split(r"[;,\s]+", row["finding_codes"]) if c],
         "anchor": tube["anchor"] if tube else "",
+    }
+
+
+def _interval(row: dict[str, str], kind: str) -> str:
+    low, high = row[f"endpoint_pct_{kind}_low"], row[f"endpoint_pct_{kind}_high"]
+    return f"{_percent(low)}–{_percent(high)}" if low and high else ""
+
+
+def _modes(results: Results, tubes: Sequence[dict[str, Any]], visits: Sequence[str]) -> dict[str, Any]:
+    """The endpoint under each way of sharing the cuts, side by side; empty where there is only one."""
+    if not results.modes:
+        return {}
+    anchors = {t["identity"]: t["anchor"] for t in tubes}
+    found = {row["mode"]: row["is_endpoint"] == "True" for row in results.modes}
+    names = [name for name in words.MODES if name in found]
+    by_tube: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
+    for row in _sorted_rows([row | {"role": "stained"} for row in results.modes], visits):
+        by_tube.setdefault(_identity(row), {})[row["mode"]] = row
+    return {
+        "names": [{"name": name, "endpoint": found[name], "words": words.MODES[name]} for name in names],
+        "rows": [
+            {
+                **_names(identity, visits),
+                "anchor": anchors.get(identity, ""),
+                "cells": [_mode_cell(modes.get(name), endpoint=found[name]) for name in names],
+            }
+            for identity, modes in by_tube.items()
+        ],
+        "findings": [f for f in results.findings if f["code"] == "MODE_CHANGES_RESULT"],
+    }
+
+
+def _mode_cell(row: dict[str, str] | None, *, endpoint: bool) -> dict[str, Any]:
+    exact, why = (row["endpoint_pct"], row["why"]) if row else ("", "")
+    return {"percent": _percent(exact), "exact": exact, "why": why, "endpoint": endpoint}
+
+
+def _names(identity: tuple[str, ...], visits: Sequence[str]) -> dict[str, Any]:
+    """What a row of a table calls its tube."""
+    subject, visit, role, replicate, file = identity
+    return {
+        "subject": subject,
+        "subject_short": short(subject, 28),
+        "visit": visit,
+        "visit_short": short(visit, 20),
+        "visit_rank": visits.index(visit),
+        "role": role,
+        "replicate": replicate,
+        "file": file,
     }
 
 

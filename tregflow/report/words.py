@@ -13,6 +13,18 @@ if TYPE_CHECKING:
 
 SHARES = {"tube": "for this tube alone", "batch": "shared by the batch", "subject": "shared by the subject's visits",
           "study": "shared by the study"}  # fmt: skip
+# What a way of sharing the cuts does, in the order of the columns
+MODES = {
+    "fixed": "the template's numbers for all tubes: nothing in a tube moves a cut, so a drift of the instrument moves the "
+    "percentage instead.",
+    "tube": "each tube's own negatives place its cuts: they follow the instrument from tube to tube, but also a drug that "
+    "changes the negatives.",
+    "subject": "the baseline tube's cut for all visits of the subject: the drug cannot move it, and a drift of the "
+    "instrument between visits is not followed.",
+    "batch": "one cut for what was stained together: tubes of one batch can be compared, and a drift between batches is "
+    "followed.",
+    "study": "one cut for all tubes of the study.",
+}
 STATUSES = {
     "placed": "placed",
     "shared": "shared: the batch's frozen cut",
@@ -149,10 +161,17 @@ def methods(records: Sequence[TubeRecord]) -> list[str]:
     numerator, denominator = (
         population_title((gated or [first])[0], p) for p in (template.numerator, template.denominator)
     )
+    cuts = (
+        "The interval of counting and cuts also holds what becomes of the count when the deciding cuts are moved, all "
+        "together, by the larger of the template's stated uncertainty and 1.96 standard errors (combined by MOVER). "
+        if any(r.moved for r in records)
+        else ""
+    )
     paragraphs.append(
         f"The endpoint is the number of events in {numerator} as a percentage of the events in {denominator}. All "
         "events of a file were counted, without subsampling and without random numbers. The interval beside a "
         "percentage is a 95 % Wilson score interval; it describes counting only, not staining, gating or biology. "
+        f"{cuts}"
         "Densities in the plots are two-dimensional histograms of all events of the parent population; no count was "
         "read from them."
     )

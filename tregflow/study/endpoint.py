@@ -61,7 +61,9 @@ class EndpointRow(TableRow):
     endpoint_pct_gate_high: Percent = column("%", "Upper value with the deciding cuts moved likewise.")
     endpoint_pct_comp_low: Percent = column("%", "Lower value with the compensation moved by its uncertainty.")
     endpoint_pct_comp_high: Percent = column("%", "Upper value with the compensation moved by its uncertainty.")
-    endpoint_pct_combined_low: Percent = column("%", "Lower bound of counting and gates together, and of compensation where it is known (MOVER).")
+    endpoint_pct_combined_low: Percent = column(
+        "%", "Lower bound of counting and gates together, and of compensation where it is known (MOVER)."
+    )
     endpoint_pct_combined_high: Percent = column("%", "Upper bound of the same.")
     treg_pct_of_lymphocytes: Percent = column(
         "%", "endpoint_pct where numerator is treg and denominator is lymphocytes; empty otherwise."
@@ -278,7 +280,7 @@ def _naming_tube(build: Callable[Concatenate[Tube, Given], Made]) -> Callable[Co
     """Put the name of the tube before what is wrong with its row, so that its record can be found."""
 
     @wraps(build)
-    def named(tube: Tube, *args: Given.args, **values: Given.kwargs) -> Made:
+    def named(tube: Tube, /, *args: Given.args, **values: Given.kwargs) -> Made:
         try:
             return build(tube, *args, **values)
         except StudyError as error:
@@ -332,7 +334,12 @@ def endpoint_row(
         if len(bounds) == 2:
             values |= {f"endpoint_pct_{name}_low": bounds[0], f"endpoint_pct_{name}_high": bounds[1]}
     estimate = percent(n_numerator, n_denominator)
-    if estimate is not None and n_numerator is not None and n_denominator is not None and "endpoint_pct_gate_low" in values:
+    if (
+        estimate is not None
+        and n_numerator is not None
+        and n_denominator is not None
+        and "endpoint_pct_gate_low" in values
+    ):
         known = [wilson_interval(n_numerator, n_denominator)]
         known += [
             (values[f"endpoint_pct_{name}_low"], values[f"endpoint_pct_{name}_high"])

@@ -354,7 +354,9 @@ def _spreadsheet_damage(name: str, cell: Cell) -> Problem | None:
         day = _DAY_ZERO + timedelta(days=int(cell.text))
         reason = f"'{cell.text}' is the day {day} as a spreadsheet counts days"
     elif (
-        cell.kind == "number" or _SCIENTIFIC.fullmatch(cell.text) or (name != "batch_id" and _WHOLE.fullmatch(cell.text))
+        cell.kind == "number"
+        or _SCIENTIFIC.fullmatch(cell.text)
+        or (name != "batch_id" and _WHOLE.fullmatch(cell.text))
     ):
         reason = f"'{cell.text}'{note} is a number, as a spreadsheet makes of texts such as 1E5, 1.10 or 007"
     else:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tregflow.errors import StudyError
+from tregflow.errors import StudyError, not_utf8
 from tregflow.study.inference import rule_problems
 from tregflow.study.manifest import problems_error
 from tregflow.template.model import TubeRules
+from tregflow.template.reasons import reason
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 STUDY_FILE = "study.toml"
 
@@ -76,22 +79,28 @@ def load_study(path: Path) -> StudyFile:
     try:
         document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # Windows editors put a byte order mark
     except OSError as error:
-        raise StudyError("STUDY_FILE_UNREADABLE", f"{path.name}: {error.strerror or error}.") from error
+        raise StudyError("STUDY_FILE_UNREADABLE", f"{path.name}: {error.strerror or type(error).__name__}.") from error
     except UnicodeDecodeError as error:
-        raise StudyError("STUDY_FILE_UNREADABLE", f"{path.name} is not UTF-8 text (byte {error.start}).") from error
+        raise StudyError("STUDY_FILE_UNREADABLE", f"{path.name} is {not_utf8(error)}.") from error
     except tomllib.TOMLDecodeError as error:
         raise StudyError("STUDY_FILE_UNREADABLE", f"{path.name} is not TOML: {error}.") from error
     try:
         study = StudyFile.model_validate(document)
     except ValidationError as error:
         problems = [_problem(details) for details in error.errors()]
+        if "tubes" in document and all(details["loc"][0] != "tubes" for details in error.errors()):
+            problems += _tube_problems(TubeRules.model_validate(document["tubes"]))
         raise problems_error("STUDY_FILE_INVALID", f"{path.name}:", problems) from error
-    if study.tubes is not None and (problems := [f"tubes.{problem}" for problem in rule_problems(study.tubes)]):
+    if study.tubes is not None and (problems := _tube_problems(study.tubes)):
         raise problems_error("STUDY_FILE_INVALID", f"{path.name}:", problems)
     return study
 
 
-def _problem(details: Mapping[str, Any]) -> str:
+def _tube_problems(rules: TubeRules) -> list[str]:
+    return [f"tubes.{problem}" for problem in rule_problems(rules)]
+
+
+def _problem(details: ErrorDetails) -> str:
     """Return one pydantic error as place, what was expected, what was found."""
     place = ".".join(str(part) for part in details["loc"])
     if details["type"] == "extra_forbidden":
@@ -99,10 +108,11 @@ def _problem(details: Mapping[str, Any]) -> str:
         close = difflib.get_close_matches(str(details["loc"][-1]), known, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         return f"{place}: unknown key{hint}; known are {', '.join(known)}."
-    found = "nothing" if details["type"] == "missing" else repr(details["input"])
-    return f"{place}: {details['msg']}; found {found}."
+    return f"{place}: {reason(details)}."
 
 
 def _known_keys(place: tuple[int | str, ...]) -> list[str]:
-    parts: dict[int | str, type[BaseModel]] = {"study": StudyInfo, "template": TemplatePin, "tubes": TubeRules}
+    parts: dict[int | str, type[BaseModel]] = {
+        "study": StudyInfo, "template": TemplatePin, "tubes": TubeRules, "visits": VisitPlan
+    }  # fmt: skip
     return list((parts[place[0]] if place else StudyFile).model_fields)

@@ -1,6 +1,7 @@
 """Reading a template file: TOML, schema version, strict model, then what only the whole template can show.
 
-All problems of a step are collected and reported in one error; a step needs the one before to have succeeded.
+All problems are collected and reported in one error. What the model refuses is left out of the last step, which says
+nothing that rests on it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from tregflow.errors import GateError, TemplateError
+from tregflow.errors import GateError, TemplateError, not_utf8
 from tregflow.gates import Ellipsoid, Polygon
 from tregflow.template.model import (
     SCHEMA_VERSION,
@@ -33,14 +34,15 @@ from tregflow.template.model import (
     gate_inputs,
 )
 from tregflow.template.panel import fold_label
+from tregflow.template.reasons import reason
+from tregflow.template.sound import NO_DOUBT, Doubt, broken_gate_problems, names_meant, sound_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from pydantic_core import ErrorDetails
-
     from tregflow.template.model import EllipsePlace, Gate, Interval, SingletBand
+    from tregflow.template.sound import Place
 
 # Older schema -> the next; applied in memory, the file is never rewritten. Schema 1 is the first.
 MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -58,6 +60,7 @@ def parse_template(text: str, name: str) -> Template:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise TemplateError("TEMPLATE_SYNTAX", f"{name} is not valid TOML: {error}.", file=name) from None
+    document = json.loads(json.dumps(document, default=_toml_only))
     schema = document.get("schema_version")
     if isinstance(schema, int) and schema > SCHEMA_VERSION:
         raise TemplateError(
@@ -69,10 +72,10 @@ def parse_template(text: str, name: str) -> Template:
         document = MIGRATIONS[schema](document)
         schema = document["schema_version"]
     try:
-        # JSON mode, because strict Python mode refuses a list where the model has a tuple
-        template = Template.model_validate_json(json.dumps(document, default=_toml_only))
+        template = _validate(document)
     except ValidationError as error:
-        problems = [f"{_place(document, e['loc'])}: {_reason(e)}" for e in error.errors()]
+        problems = [f"{_place(document, e['loc'])}: {reason(e)}" for e in error.errors()]
+        problems += _problems_of_the_rest(document, [e["loc"] for e in error.errors()])
         raise _invalid(name, problems) from None
     problems = list(_problems(template))
     if problems:
@@ -84,9 +87,12 @@ def load_template_file(path: Path) -> Template:
     """Read a template file (UTF-8 TOML); errors as in `parse_template`, `TEMPLATE_UNREADABLE` if it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8-sig")  # Windows editors put a byte order mark
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise TemplateError("TEMPLATE_UNREADABLE", f"{path.name} cannot be read: {reason}.", file=path.name) from None
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise TemplateError("TEMPLATE_UNREADABLE", f"{path.name} cannot be read: {why}.", file=path.name) from None
+    except UnicodeDecodeError as error:
+        message, remedy = f"{path.name} is {not_utf8(error)}.", "Save it as UTF-8."
+        raise TemplateError("TEMPLATE_UNREADABLE", message, remedy=remedy, file=path.name) from None
     return parse_template(text, path.name)
 
 
@@ -124,12 +130,18 @@ def _place(document: dict[str, Any], location: tuple[int | str, ...]) -> str:
     return ", ".join(words) or "template"
 
 
-def _reason(details: ErrorDetails) -> str:
-    """What is wrong at a place, and what was found there if it is short."""
-    if details["type"] == "extra_forbidden":
-        return "unknown key"
-    found = repr(details["input"])
-    return details["msg"] if details["type"] == "missing" or len(found) > 60 else f"{details['msg']}; found {found}"
+def _validate(document: dict[str, Any]) -> Template:
+    """In JSON mode, because strict Python mode refuses a list where the model has a tuple."""
+    return Template.model_validate_json(json.dumps(document))
+
+
+def _problems_of_the_rest(document: dict[str, Any], broken: list[Place]) -> list[str]:
+    """What only the whole template can show, for the parts of it that the model does not refuse."""
+    found = sound_part(document, broken)
+    if found is None:
+        return []
+    rest, doubt = found
+    return list(_problems(_validate(rest), doubt))
 
 
 def _toml_only(value: object) -> dict[str, list[str]]:
@@ -137,28 +149,30 @@ def _toml_only(value: object) -> dict[str, list[str]]:
     return {type(value).__name__: [str(value)]}
 
 
-def _problems(template: Template) -> Iterator[str]:
-    yield from _transform_problems(template)
+def _problems(template: Template, doubt: Doubt = NO_DOUBT) -> Iterator[str]:
+    yield from _transform_problems(template, doubt)
     yield from _panel_problems(template)
     yield from _tube_problems(template)
-    ids = [gate.id for gate in template.gates]
+    sound = {gate.id for gate in template.gates}
+    ids = [*(gate.id for gate in template.gates), *doubt.gate_ids]
     for repeated in sorted({i for i in ids if ids.count(i) > 1}):
         yield f"gates: id '{repeated}' is used {ids.count(repeated)} times"
-    known = set(ids)
+    known = {*ids, *(names_meant(template) if doubt.nameless else ())}
     for gate in template.gates:
-        yield from (f"gates, {gate.id}: {problem}" for problem in _gate_problems(gate, template, known))
-    yield from _endpoint_problems(template, known)
-    if len(known) == len(ids) and all(name in known for gate in template.gates for name in gate_inputs(gate)):
-        circle = sorted(name for name in known if name in upstream(template, name))
+        yield from (f"gates, {gate.id}: {problem}" for problem in _gate_problems(gate, template, known, doubt))
+    yield from broken_gate_problems(template, known, doubt)
+    yield from _endpoint_problems(template, known, doubt)
+    if len(set(ids)) == len(ids) and all(name in sound for gate in template.gates for name in gate_inputs(gate)):
+        circle = sorted(name for name in sound if name in upstream(template, name))
         if circle:
             yield f"gates: {', '.join(circle)} depend on each other in a circle"
-        else:
-            yield from _percentage_problems(template, known)
+        elif not doubt.touches("endpoint", "numerator") and not doubt.touches("endpoint", "denominator"):
+            yield from _percentage_problems(template, sound)
 
 
-def _transform_problems(template: Template) -> Iterator[str]:
+def _transform_problems(template: Template, doubt: Doubt) -> Iterator[str]:
     for name, spec in template.transforms.items():
-        if name != "default" and name not in template.panel:
+        if name != "default" and name not in template.panel and not doubt.touches("panel", name):
             yield f"transforms, {name}: not a dimension of the panel"
         try:
             build_transform(spec)
@@ -185,12 +199,14 @@ def _tube_problems(template: Template) -> Iterator[str]:
             yield f"tubes.pattern: not a regular expression: {error}"
 
 
-def _gate_problems(gate: Gate, template: Template, known: set[str]) -> Iterator[str]:
+def _gate_problems(gate: Gate, template: Template, known: set[str], doubt: Doubt) -> Iterator[str]:
     for name in gate_inputs(gate):
         if name not in known:
             yield f"'{name}' is not a gate"
     against = gate.against if isinstance(gate, RangeGate) else None
     for dimension in (*gate_dimensions(gate), *([against] if against else [])):
+        if doubt.touches("panel", dimension):
+            continue
         if dimension not in template.panel:
             yield f"dimension '{dimension}' is not in the panel"
         elif not template.panel[dimension].required:
@@ -200,12 +216,12 @@ def _gate_problems(gate: Gate, template: Template, known: set[str]) -> Iterator[
     if len(set(gate_dimensions(gate))) != len(gate_dimensions(gate)):
         yield "a dimension is named twice"
     if isinstance(gate, RangeGate):
-        yield from _range_problems(gate, template)
+        yield from _range_problems(gate, template, doubt)
     else:
         yield from _SHAPE_PROBLEMS[gate.kind](gate)
 
 
-def _range_problems(gate: RangeGate, template: Template) -> Iterator[str]:
+def _range_problems(gate: RangeGate, template: Template, doubt: Doubt) -> Iterator[str]:
     if gate.place is None:
         if gate.min is None and gate.max is None:
             yield "needs min, max or a placement rule"
@@ -226,7 +242,7 @@ def _range_problems(gate: RangeGate, template: Template) -> Iterator[str]:
         yield f"place.template_value {value} lies outside place.within"
     if place.reference is None and isinstance(place, NegativeSpread | ReferenceQuantile | ShiftScale):
         yield f"place.rule {place.rule} needs a reference population"
-    if isinstance(place, FmoQuantile):
+    if isinstance(place, FmoQuantile) and not doubt.touches("panel", place.control):
         yield from _control_problems(place.control, gate, template)
     yield from _empty_intervals(within=place.within, between=getattr(place, "between", None))
 
@@ -355,17 +371,22 @@ def _mode_problems(template: Template) -> Iterator[str]:
             yield f"gates, {gate.id}: the fixed mode needs its place.template_value"
 
 
-def _endpoint_problems(template: Template, known: set[str]) -> Iterator[str]:
+def _endpoint_problems(template: Template, known: set[str], doubt: Doubt) -> Iterator[str]:
     endpoint, qc = template.endpoint, template.qc
-    yield from _mode_problems(template)
-    named = dict.fromkeys((endpoint.numerator, endpoint.denominator, *endpoint.also_of))
+    if not doubt.gates:  # one of them may be a deciding cut
+        yield from _mode_problems(template)
+    parts = {"numerator": (endpoint.numerator,), "denominator": (endpoint.denominator,), "also_of": endpoint.also_of}
+    named = dict.fromkeys(name for key, names in parts.items() if not doubt.touches("endpoint", key) for name in names)
     yield from (f"endpoint: '{name}' is not a gate" for name in named if name not in known)
     for marker in endpoint.mfi:
+        if doubt.touches("panel", marker):
+            continue
         if marker not in template.panel or template.panel[marker].kind != "fluorescence":
             yield f"endpoint.mfi: '{marker}' is not a fluorescence marker of the panel"
         elif not template.panel[marker].required:
             yield f"endpoint.mfi: '{marker}' must be required in the panel"
-    if endpoint.llod_events > endpoint.lloq_events:
+    limits_known = not doubt.touches("endpoint", "llod_events") and not doubt.touches("endpoint", "lloq_events")
+    if limits_known and endpoint.llod_events > endpoint.lloq_events:
         yield f"endpoint: llod_events {endpoint.llod_events} is above lloq_events {endpoint.lloq_events}"
     for name, limit in qc.pct_of_parent.items():
         if name not in known:
@@ -373,7 +394,8 @@ def _endpoint_problems(template: Template, known: set[str]) -> Iterator[str]:
         for level, interval in (("review", limit.review), ("fail", limit.fail)):
             if interval is not None and interval[0] >= interval[1]:
                 yield f"qc.pct_of_parent, {name}: {level} is empty"
-    if all(entry.version != template.version for entry in template.changelog):
+    versions_known = not doubt.touches("version") and not doubt.touches("changelog")
+    if versions_known and all(entry.version != template.version for entry in template.changelog):
         yield f"changelog: no entry for version {template.version}"
 
 

@@ -10,9 +10,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from tregflow.errors import TemplateError
+from tregflow.errors import TemplateError, not_utf8
 from tregflow.template.loading import load_template_file, template_sha256
 from tregflow.template.model import Strict, Template
+from tregflow.template.reasons import reason
 
 LifeCycle = Literal["draft", "released", "retired", "flagged"]
 
@@ -81,12 +82,14 @@ def read_registry(folder: Path) -> Registry:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         return Registry.model_validate_json(json.dumps(document, default=str))
     except OSError as error:
-        reason = error.strerror or type(error).__name__
+        why = error.strerror or type(error).__name__
     except ValidationError as error:
-        reason = "; ".join(f"{', '.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    except ValueError as error:  # not UTF-8, not TOML
-        reason = str(error)
-    raise TemplateError("TEMPLATE_REGISTRY_INVALID", f"{path.name} cannot be used: {reason}.", file=path.name)
+        why = "; ".join(f"{', '.join(map(str, e['loc'])) or 'registry'}: {reason(e)}" for e in error.errors())
+    except UnicodeDecodeError as error:
+        why = f"it is {not_utf8(error)}"
+    except tomllib.TOMLDecodeError as error:
+        why = f"it is not TOML: {error}"
+    raise TemplateError("TEMPLATE_REGISTRY_INVALID", f"{path.name} cannot be used: {why}.", file=path.name)
 
 
 def list_templates(folder: Path | None = None) -> tuple[str, ...]:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tregflow.template.model import gate_inputs
+
+if TYPE_CHECKING:
+    from tregflow.template.model import Template
 
 Place = tuple[int | str, ...]
 
@@ -60,11 +65,14 @@ def sound_part(document: Mapping[str, Any], broken: Iterable[Place]) -> tuple[di
     if not units.isdisjoint({("gates",), ("panel",)}):
         return None
     rest = copy.deepcopy(dict(document))
-    dropped = {index for table, *index in units if table == "gates" for index in index}
-    gates = [gate if isinstance(gate, dict) else {} for gate in document["gates"]]
+    gates = [
+        gate if isinstance(gate, dict) else {}
+        for index, gate in enumerate(document["gates"])
+        if ("gates", index) in units
+    ]
     for unit in units:
         *path, last = unit
-        table = rest
+        table: Any = rest
         for part in path:
             table = table.get(part, {})
         if isinstance(table, dict):
@@ -78,7 +86,7 @@ def sound_part(document: Mapping[str, Any], broken: Iterable[Place]) -> tuple[di
         rest["endpoint"].setdefault(key, "unknown")
     if not rest["gates"]:
         return None
-    return rest, Doubt(units, tuple(gate for index, gate in enumerate(gates) if index in dropped))
+    return rest, Doubt(units, tuple(gates))
 
 
 def _unit(place: Place) -> Place:
@@ -86,3 +94,21 @@ def _unit(place: Place) -> Place:
     if place[:2] == ("qc", "pct_of_parent"):
         return place[:3]
     return place[:2] if place[0] in _TABLES else place[:1]
+
+
+def names_meant(template: Template) -> Iterator[str]:
+    """Every name by which a population is meant somewhere in a template."""
+    endpoint = template.endpoint
+    yield from (endpoint.numerator, endpoint.denominator, *endpoint.also_of, *template.qc.pct_of_parent)
+    yield from (name for gate in template.gates for name in gate_inputs(gate))
+
+
+def broken_gate_problems(template: Template, known: Container[str], doubt: Doubt) -> Iterator[str]:
+    """What can still be said of the gates that were left out: their parents and dimensions."""
+    for gate in doubt.gates:
+        place, parent, dimensions = f"gates, {gate.get('id')}", gate.get("parent"), gate.get("dimensions")
+        if isinstance(parent, str) and parent not in known and not doubt.nameless:
+            yield f"{place}: '{parent}' is not a gate"
+        for dimension in dimensions if isinstance(dimensions, list) else ():
+            if isinstance(dimension, str) and dimension not in template.panel and not doubt.touches("panel", dimension):
+                yield f"{place}: dimension '{dimension}' is not in the panel"
