@@ -313,13 +313,12 @@ def visit_time(visit: str) -> tuple[float, ...] | None:
 def visit_lines(rows: Sequence[Mapping[str, str]], column: str) -> tuple[list[str], list[VisitLine]]:
     """Visits in order, and a line a subject (and replicate) of a percentage column of the endpoint table.
 
-    Only stained tubes count; an empty cell is a gap, never a zero. The interval is the combined one of counting and cuts,
-    or the counting one of a tube that has no other; it belongs to `endpoint_pct` and to the columns that repeat it, so
-    `treg_pct_of_cd4` has none.
+    Only stained tubes count; an empty cell is a gap, never a zero. The interval is the combined one, or the counting one
+    of a tube that has no other; it belongs to `endpoint_pct` and to the columns that repeat it, not to `treg_pct_of_cd4`.
     """
     stained = [r for r in rows if r["role"] == "stained"]
     visits = visit_order([r["visit"] for r in stained])
-    subjects = sorted({r["subject_id"] for r in stained}, key=_natural)
+    subjects = sorted({r["subject_id"] for r in stained}, key=natural)
     lines = []
     for key in sorted({(subjects.index(r["subject_id"]), r["replicate"]) for r in stained}):
         number, replicate = key

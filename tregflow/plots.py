@@ -347,7 +347,7 @@ def _cut_hover(row: Cut) -> str:
     if row.low is not None and row.high is not None:
         text += f" ({row.low:.4f} to {row.high:.4f})"
     if row.z is not None:
-        text += f", z = {row.z:.1f}"
+        text += f", z = {round(row.z, 1) + 0.0:.1f}"
     return f"{text}, {row.code}: {short(row.message, 120)}" if row.code else text
 
 

@@ -17,7 +17,7 @@ from rich.tree import Tree
 from tregflow.batch.tables import endpoint_row_of
 from tregflow.compensation import spillover_from_keywords
 from tregflow.drawing import OUTLIER, is_outlier, short, visit_order
-from tregflow.errors import CODES, TregflowError
+from tregflow.errors import Finding, TregflowError
 from tregflow.qc.attention import INFERRED, Seen, group_findings
 from tregflow.template.model import BooleanGate, EllipsoidGate, PolygonGate, QuadrantGate, RangeGate, RectangleGate
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tregflow.batch import PlacedCut, Plan, RunResult, TubeCheck
-    from tregflow.errors import Finding
     from tregflow.fcs import FcsText
     from tregflow.qc.attention import Group
     from tregflow.record import FindingRecord, TubeRecord
@@ -280,12 +279,13 @@ def print_placements(rows: Sequence[PlacedCut], plan: Plan, plot: Path | None = 
     console.print()
     if rows:
         console.print(_placement_table(rows, plan.template, console.width))
-    seen = [Seen(f.severity, f.code, f.message, f.remedy) for f in plan.findings]
     files = dict(zip(plan.names, (row.file for row in plan.rows), strict=True))
+    found = [("", "", f) for f in plan.findings]
     for row in rows:
         if row.code:
-            severity = "fail" if row.cut is None else "review"
-            seen.append(Seen(severity, row.code, row.message, CODES[row.code].remedy, row.tube, files[row.tube]))
+            finding = Finding(row.code, "fail" if row.cut is None else "review", row.message)
+            found.append((row.tube, files[row.tube], finding))
+    seen = [Seen(f.severity, f.code, f.message, f.remedy, tube, file) for tube, file, f in found]
     _print_attention(console, group_findings(seen, ("fail", "review")), "the lines above")
     if unopened := unopened_tubes(rows, plan):
         text = f"not opened: {', '.join(unopened)}; tregflow check says why"
@@ -321,7 +321,7 @@ def _placement_table(rows: Sequence[PlacedCut], loaded: LoadedTemplate, width: i
         _Column("cut", ["" if r.cut is None else f"{r.cut:.3f}" for r in rows], "right", main=True),
         _Column("±1.96 SE", bounds, "right"),
         _Column("reference events", ["" if r.cut is None else f"{r.n_reference:,}" for r in rows], "right"),
-        _Column("z", ["" if r.z is None else f"{r.z:.1f}" for r in rows], "right"),
+        _Column("z", ["" if r.z is None else f"{round(r.z, 1) + 0.0:.1f}" for r in rows], "right"),
         _Column("code", [r.code or ("outlier" if is_outlier(r) else "") for r in rows], cut=14),
     ]
     colours = ["red" if r.code else "yellow" if is_outlier(r) else "" for r in rows]

@@ -32,8 +32,8 @@ FINDING_COLUMNS = ("code", "severity", "tube", "population", "observed", "limit"
 class Results:
     """What was read. Rows keep the table's text; `records` are sorted by tube name; all are of one template.
 
-    `modes` is empty where the template asks for no other way of sharing the cuts. `inferred`: the run had no manifest and
-    made one from file names or keywords.
+    `modes` is empty where the template asks for no other way of sharing the cuts. `inferred`: the run had no manifest
+    and made one from file names or keywords.
     """
 
     records: tuple[TubeRecord, ...]

@@ -15,15 +15,15 @@ SHARES = {"tube": "for this tube alone", "batch": "shared by the batch", "subjec
           "study": "shared by the study"}  # fmt: skip
 # What a way of sharing the cuts does, in the order of the columns
 MODES = {
-    "fixed": "the template's numbers for all tubes: nothing in a tube moves a cut, so a drift of the instrument moves the "
-    "percentage instead.",
-    "tube": "each tube's own negatives place its cuts: they follow the instrument from tube to tube, but also a drug that "
-    "changes the negatives.",
+    "fixed": "the template's numbers for all tubes: nothing in a tube moves a cut, so a drift of the instrument moves "
+    "the percentage instead.",
+    "tube": "each tube's own negatives place its cuts: they follow the instrument from tube to tube, but also a drug "
+    "that changes the negatives.",
     "subject": "the baseline tube's cut for all visits of the subject: the drug cannot move it, and a drift of the "
     "instrument between visits is not followed.",
-    "batch": "one cut for what was stained together: tubes of one batch can be compared, and a drift between batches is "
-    "followed.",
-    "study": "one cut for all tubes of the study.",
+    "batch": "one cut for what was stained together: it follows the instrument from batch to batch, and tubes of one "
+    "batch can be compared.",
+    "study": "one cut for all tubes of the study: no single tube moves it, and a drift of the instrument is not followed.",
 }
 STATUSES = {
     "placed": "placed",

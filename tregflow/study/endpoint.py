@@ -289,6 +289,25 @@ def _naming_tube(build: Callable[Concatenate[Tube, Given], Made]) -> Callable[Co
     return named
 
 
+def _moved_intervals(
+    k: int | None, n: int | None, moved: Mapping[str, tuple[Counts, Counts] | None]
+) -> dict[str, float]:
+    """The interval of each moved count, and all of them with counting together."""
+    known = {}
+    for name, pairs in moved.items():
+        bounds = sorted(value for pair in pairs or () if (value := percent(*pair)) is not None)
+        if len(bounds) == 2:
+            known[name] = (bounds[0], bounds[1])
+    estimate = percent(k, n)
+    if known and estimate is not None and k is not None and n is not None:
+        known["combined"] = combined_interval(estimate, [wilson_interval(k, n), *known.values()])
+    return {
+        f"endpoint_pct_{name}_{end}": bound
+        for name, interval in known.items()
+        for end, bound in zip(("low", "high"), interval, strict=True)
+    }
+
+
 @_naming_tube
 def endpoint_row(
     tube: Tube,
@@ -329,25 +348,7 @@ def endpoint_row(
         "n_events": n_events, "n_numerator": n_numerator, "n_denominator": n_denominator, "n_cd4": n_cd4
     }  # fmt: skip
     values: dict[str, Any] = {"foxp3_mfi_treg": foxp3_mfi_treg, "cd25_mfi_treg": cd25_mfi_treg}
-    for name, moved in (("gate", gate), ("comp", compensation)):
-        bounds = sorted(value for pair in moved or () if (value := percent(*pair)) is not None)
-        if len(bounds) == 2:
-            values |= {f"endpoint_pct_{name}_low": bounds[0], f"endpoint_pct_{name}_high": bounds[1]}
-    estimate = percent(n_numerator, n_denominator)
-    if (
-        estimate is not None
-        and n_numerator is not None
-        and n_denominator is not None
-        and "endpoint_pct_gate_low" in values
-    ):
-        known = [wilson_interval(n_numerator, n_denominator)]
-        known += [
-            (values[f"endpoint_pct_{name}_low"], values[f"endpoint_pct_{name}_high"])
-            for name in ("gate", "comp")
-            if f"endpoint_pct_{name}_low" in values
-        ]
-        low, high = combined_interval(estimate, known)
-        values |= {"endpoint_pct_combined_low": low, "endpoint_pct_combined_high": high}
+    values |= _moved_intervals(n_numerator, n_denominator, {"gate": gate, "comp": compensation})
     row = {
         **_identity(tube, "subject_id", "visit", "role", "replicate", "collected_at", "batch_id", "file"),
         "file_sha256": file_sha256,
