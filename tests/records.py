@@ -24,7 +24,7 @@ from tregflow.record import (
     pack_counts,
     write_record,
 )
-from tregflow.report.inputs import ENDPOINT_COLUMNS, FINDING_COLUMNS
+from tregflow.report.inputs import ENDPOINT_COLUMNS, FINDING_COLUMNS, MODE_COLUMNS
 from tregflow.transforms import Linear, Logicle
 
 LOGICLE = TransformRecord(kind="logicle", parameters={"T": 262144, "W": 0.5, "M": 4.5, "A": 0})
@@ -224,14 +224,22 @@ def endpoint_row(record: TubeRecord, **changes: str) -> dict[str, str]:
     return row | changes
 
 
-def make_results(folder: Path, records: list[TubeRecord], rows: list[dict[str, str]] | None = None) -> Path:
-    """Write a results folder as a run leaves it."""
+def make_results(
+    folder: Path,
+    records: list[TubeRecord],
+    rows: list[dict[str, str]] | None = None,
+    modes: list[dict[str, str]] | None = None,
+    found: list[dict[str, str]] | None = None,
+) -> Path:
+    """Write a results folder as a run leaves it; `found` are findings about the whole run."""
     (folder / "samples").mkdir(parents=True)
     for i, record in enumerate(records):
         write_record(folder / "samples" / f"{i:03}.json", record)
     _write(folder / "endpoint.csv", rows if rows is not None else [endpoint_row(r) for r in records])
-    found = [{k: str(getattr(f, k)) for k in FINDING_COLUMNS} for r in records for f in r.findings]
-    _write(folder / "findings.csv", found, FINDING_COLUMNS)
+    seen = [{k: str(getattr(f, k)) for k in FINDING_COLUMNS} for r in records for f in r.findings]
+    _write(folder / "findings.csv", [*(found or []), *seen], FINDING_COLUMNS)
+    if modes is not None:
+        _write(folder / "modes.csv", modes, MODE_COLUMNS)
     return folder
 
 

@@ -16,7 +16,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 from records import PLACEMENT, endpoint_row, make_record, make_results
 
-from tregflow.errors import BatchError
+from tregflow.errors import BatchError, Finding
 from tregflow.record import FindingRecord
 from tregflow.report import render_report, write_report
 from tregflow.report.svg import density_png
@@ -355,3 +355,88 @@ def test_long_names_are_cut_where_they_stand_in_a_row_and_whole_on_hover(tmp_pat
     assert f'title="{name}"' in table
     assert f">{name}<" not in table
     assert f"<title>{name}</title>" in page[page.index('class="visits"') :]
+
+
+# --- intervals and modes ----------------------------------------------------------------------------------------------
+
+COMBINED = {"endpoint_pct_combined_low": "1.25", "endpoint_pct_combined_high": "7.75"}
+
+
+def section(page: str, name: str) -> str:
+    return page[page.index(f'<section id="{name}">') :].split("</section>", maxsplit=1)[0]
+
+
+def test_combined_interval_stands_beside_the_counting_one(tmp_path: Path) -> None:
+    records = [make_record("A_BL"), make_record("A_W2", visit="W2", seed=2)]
+    rows = [endpoint_row(records[0], **COMBINED), endpoint_row(records[1])]
+    page = render_report(make_results(tmp_path / "r", records, rows))
+    table = section(page, "endpoint")
+    assert ">95 %, counting</th>" in table
+    assert ">95 %, counting and cuts</th>" in table
+    assert ">1.25–7.75</td>" in table
+    assert "Bars are 95 % intervals of counting and cuts where the tube has one, else of counting alone" in page
+    bar = specs(page)["spec-visits"]["figure"]["data"][0]
+    assert bar["y"][0] + bar["error_y"]["array"][0] == pytest.approx(7.75)
+    assert bar["y"][1] + bar["error_y"]["array"][1] == pytest.approx(float(rows[1]["endpoint_pct_count_high"]))
+
+
+def test_without_combined_intervals_nothing_is_said_of_cuts(results: Path) -> None:
+    page = without_plotly(render_report(results))
+    assert "counting and cuts" not in page
+    assert "Bars are counting intervals." in page
+    assert 'id="modes"' not in page
+
+
+def mode_rows(record, endpoint: str = "subject", **percents: str) -> list[dict[str, str]]:
+    tube = record.tube
+    names = {"subject_id": tube.subject_id, "visit": tube.visit, "replicate": "1", "file": tube.file}
+    return [
+        names | {"mode": mode, "is_endpoint": str(mode == endpoint), "endpoint_pct": value,
+                 "why": "" if value else "foxp3_pos: <b>no tube</b> to place it on (tube)"}
+        for mode, value in percents.items()
+    ]  # fmt: skip
+
+
+def changes(subject: str) -> dict[str, str]:
+    found = Finding(
+        "MODE_CHANGES_RESULT", "review", f"subject {subject}, BL to W12: another sign", observed="+1 points"
+    )
+    return {name: str(getattr(found, name)) for name in FindingRecord.model_fields}
+
+
+def test_modes_stand_side_by_side_and_name_the_subjects(tmp_path: Path) -> None:
+    records = [make_record("A_W12", visit="W12", seed=2), make_record("A_BL")]
+    modes = mode_rows(records[0], fixed="3.25", tube="", subject="4.5") + mode_rows(
+        records[1], fixed="3.125", tube="2.5", subject="4.75"
+    )
+    folder = make_results(tmp_path / "r", records, modes=modes, found=[changes("<A>")])
+    page = render_report(folder)
+    part = section(page, "modes")
+    heads = [" ".join(h.split()) for h in re.findall(r"<th scope=\"col\"[^>]*>([^<]*)</th>", part)]
+    assert heads == ["Subject", "Visit", "fixed, %", "tube, %", "subject (endpoint), %"]
+    assert part.index(">3.12<") < part.index(">3.25<")  # BL before W12
+    assert re.search(r'<td class="num main" title="4.5">4.50</td>', part)
+    assert "— <small>foxp3_pos: &lt;b&gt;no tube&lt;/b&gt;" in part
+    assert "the baseline tube&#39;s cut for all visits of the subject" in part
+    assert "subject &lt;A&gt;, BL to W12: another sign" in part
+    assert "one cut for what was stained together" not in part
+    assert '<a href="#modes">' in page
+    assert render_report(folder) == page
+
+
+def test_modes_without_findings_say_what_was_compared(tmp_path: Path) -> None:
+    record = make_record("A_BL")
+    folder = make_results(tmp_path / "r", [record], modes=mode_rows(record, fixed="3.25", subject="4.5"))
+    assert "No subject's change from baseline was found to depend" in section(render_report(folder), "modes")
+
+
+@pytest.mark.parametrize(("old", "new"), [("fixed", "mixed"), ("A_BL.fcs", "B_BL.fcs")])
+def test_modes_of_another_run_are_refused(tmp_path: Path, old: str, new: str) -> None:
+    record = make_record("A_BL")
+    folder = make_results(tmp_path / "r", [record], modes=mode_rows(record, fixed="3.25", subject="4.5"))
+    path = folder / "modes.csv"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(
+        BatchError, match=r"REPORT_INPUT_INVALID: row 1 of modes\.csv: expected a tube of endpoint\.csv"
+    ):
+        render_report(folder)

@@ -11,7 +11,7 @@ from records import make_record
 
 from tregflow.batch import RunResult
 from tregflow.errors import Finding
-from tregflow.record import FindingRecord, TubeRecord
+from tregflow.record import FindingRecord, MovedCounts, TubeRecord
 from tregflow.screen import print_run
 from tregflow.template.registry import load_template
 
@@ -71,6 +71,22 @@ def test_the_interval_goes_before_percent_of_cd4(shown) -> None:
     assert middle.count("CD4+") == 1
     assert "events" in middle
     assert "CD4+" not in narrow
+
+
+def test_the_interval_holds_the_cuts_where_every_tube_has_it(shown) -> None:
+    plain = make_record("a")
+    whole = plain.count("lymphocytes")
+    moved = tuple(MovedCounts(direction=d, n_numerator=n, n_denominator=whole) for d, n in (("down", 150), ("up", 90)))
+    both = plain.model_copy(update={"moved": moved})
+    heading = " ".join(shown(both, lost("b", subject="S02"), columns=120).split())
+    assert "95 %, counting and cuts" in heading
+    mixed = " ".join(
+        shown(
+            both, plain.model_copy(update={"tube": plain.tube.model_copy(update={"visit": "W2"})}), columns=120
+        ).split()
+    )
+    assert "95 %, counting " in mixed
+    assert "and cuts" not in mixed
 
 
 def test_replicates_are_told_apart(shown) -> None:

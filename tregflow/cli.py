@@ -41,7 +41,9 @@ TemplateName = Annotated[
 ManifestPath = Annotated[
     Path | None, typer.Option("--manifest", help="Manifest to use.  [default: manifest.csv or .xlsx in the folder]")
 ]
-Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Worker processes.  [default: one per core]")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Worker processes.  [default: one per core where it pays]")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -67,7 +69,7 @@ def gate(
     """Gate every tube of a batch: tables, gates, report. A stopped run goes on where it stopped."""
     signal.signal(signal.SIGTERM, _stop)  # a shutdown stops a run as Ctrl-C does: workers end, the run can go on
     try:
-        from tregflow.batch import make_plan, run_batch
+        from tregflow.batch import make_plan, run_batch, sensible_jobs
         from tregflow.report import write_report
         from tregflow.screen import RunProgress, print_run
 
@@ -77,7 +79,7 @@ def gate(
             result = run_batch(
                 plan,
                 results,
-                jobs=min(jobs or os.cpu_count() or 1, len(plan.rows)),
+                jobs=jobs or sensible_jobs([plan.batch / row.file for row in plan.rows]),
                 overwrite=overwrite,
                 progress=progress,
                 command=sys.argv[1:],

@@ -313,8 +313,8 @@ def visit_time(visit: str) -> tuple[float, ...] | None:
 def visit_lines(rows: Sequence[Mapping[str, str]], column: str) -> tuple[list[str], list[VisitLine]]:
     """Visits in order, and a line a subject (and replicate) of a percentage column of the endpoint table.
 
-    Only stained tubes count; an empty cell is a gap, never a zero. The interval is the combined one, or the counting one
-    of a tube that has no other; it belongs to `endpoint_pct` and to the columns that repeat it, not to `treg_pct_of_cd4`.
+    Only stained tubes count; an empty cell is a gap, never a zero. The interval is the combined one, else the counting
+    one; it belongs to `endpoint_pct` and to the columns that repeat it, so `treg_pct_of_cd4` has none.
     """
     stained = [r for r in rows if r["role"] == "stained"]
     visits = visit_order([r["visit"] for r in stained])

@@ -128,8 +128,8 @@ def plot_placements(rows: Sequence[Cut], *, title: str = "Cuts over the tubes", 
     spec: dict[str, Any] = {"data": [], "layout": _base_layout(max(760, 150 + 26 * len(tubes)), 190 + 190 * size)}
     layout = spec["layout"]
     layout |= {"showlegend": True, "margin": {"l": 76, "r": 24, "t": 92, "b": 120}}
-    layout["legend"] = {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "xanchor": "left"}
-    layout["legend"] |= {"y": 1 - 46 / layout["height"]}
+    layout["legend"] = {"orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "yanchor": "top"}
+    layout["legend"] |= {"y": 1 - 52 / layout["height"]}
     layout["title"] = _title(
         title, "On the transformed axis; bars are 1.96 standard errors, the dotted line the median"
     )

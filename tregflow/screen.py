@@ -386,7 +386,7 @@ def print_templates(loaded: Iterable[LoadedTemplate]) -> None:
     console = _console()
     table = Table()
     for name in ("template", "status", "numerator % of denominator", "title"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name in {"template", "status"})
     for item in loaded:
         endpoint = item.template.endpoint
         table.add_row(item.name, item.status, f"{endpoint.numerator} % of {endpoint.denominator}", item.template.title)

@@ -6,6 +6,7 @@ from tregflow.batch.place import PlacedCut, place_batch
 from tregflow.batch.plan import Plan, make_plan, make_tasks
 from tregflow.batch.run import Progress, RunResult, run_batch
 from tregflow.batch.tube import TubeTask, open_task
+from tregflow.batch.workers import sensible_jobs
 
 __all__ = [
     "PlacedCut",
@@ -21,4 +22,5 @@ __all__ = [
     "place_batch",
     "read_run",
     "run_batch",
+    "sensible_jobs",
 ]

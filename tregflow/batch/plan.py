@@ -22,6 +22,7 @@ from tregflow.study import (
     load_study,
     read_manifest,
     tube_names,
+    tubes_below,
 )
 from tregflow.template.model import RangeGate, needs_baseline
 from tregflow.template.panel import resolve_panel
@@ -182,7 +183,9 @@ def _fitting_templates(tubes: Sequence[Path]) -> list[str]:
 def _infer(batch: Path, study: StudyFile | None, loaded: LoadedTemplate) -> tuple[ManifestRow, ...]:
     tubes = list_tubes(batch)
     if not tubes:
-        raise BatchError("BATCH_EMPTY", f"{batch.name} has no .fcs or .lmd file and no manifest.")
+        below = tubes_below(batch)
+        there = f" {below} lie in folders below it: name one of these, or write a manifest." if below else ""
+        raise BatchError("BATCH_EMPTY", f"{batch.name} has no .fcs or .lmd file and no manifest.{there}")
     rules = study.tubes if study is not None and study.tubes is not None else loaded.template.tubes
     if rules.pattern is None and not rules.keywords:
         raise BatchError(

@@ -88,13 +88,13 @@ def run_batch(
         `RUN_DIFFERENT`, `RUN_NOT_RESULTS`, `RUN_INSIDE_BATCH`, `RUN_LOCKED` or `RUN_CANNOT_WRITE`: nothing was changed.
     """
     refuse_inside(plan.batch, results)
-    with claimed(results):
+    with claimed(results), workers(jobs) as pool:
         tasks = make_tasks(plan, results, jobs)
         run = {"identity": _identity(plan, tasks), "command": list(command), "started": _now(), **_about(plan)}
         prepare_folder(results, run, overwrite=overwrite)
         ledger = Ledger(results / "ledger.jsonl")
         ledger.append({"action": "run_started", "time": run["started"], **_who(), **_about(plan)})
-        with log_to(results / "run.log"), workers(jobs) as pool:
+        with log_to(results / "run.log"):
             log.info("%s tubes, template %s, %s job(s)", len(tasks), plan.template.name, jobs)
             tasks = with_modes(plan, with_shared_placements(plan, tasks, pool), pool)
             outcomes = _process(tasks, pool, ledger, progress)

@@ -14,10 +14,12 @@ from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from tregflow.batch.tube import TubeTask
 
 T = TypeVar("T")
+_WORTH_A_WORKER = 32 * 2**20  # bytes; about as much gating as a worker takes to load
 
 
 class Workers:
@@ -53,7 +55,15 @@ def workers(jobs: int) -> Iterator[Workers]:
     if "forkserver" in methods:
         context.set_forkserver_preload(["tregflow.batch.tube"])
     with ProcessPoolExecutor(jobs, context, initializer=_start_worker) as pool:
+        for _ in range(jobs):
+            pool.submit(os.getpid)  # workers start now, while this process looks at the files
         yield Workers(pool)
+
+
+def sensible_jobs(paths: Sequence[Path]) -> int:
+    """As many workers as cores, but none for less work than it takes to start one."""
+    size = sum(path.stat().st_size for path in paths if path.is_file())
+    return max(1, min(os.cpu_count() or 1, len(paths), size // _WORTH_A_WORKER))
 
 
 def _start_worker() -> None:

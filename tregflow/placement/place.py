@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tregflow.errors import CODES, Finding, PlacementError
+from tregflow.codes import CODES
+from tregflow.errors import Finding, PlacementError
 from tregflow.placement.band import band_vertices, singlet_band
 from tregflow.placement.density import tail, valley
 from tregflow.placement.ellipse import ellipse, ellipse_coordinates

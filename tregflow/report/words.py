@@ -23,7 +23,7 @@ MODES = {
     "instrument between visits is not followed.",
     "batch": "one cut for what was stained together: it follows the instrument from batch to batch, and tubes of one "
     "batch can be compared.",
-    "study": "one cut for all tubes of the study: no single tube moves it, and a drift of the instrument is not followed.",
+    "study": "one cut for all tubes of the study: no single tube moves it, and a drift is not followed.",
 }
 STATUSES = {
     "placed": "placed",

@@ -13,7 +13,8 @@ from datetime import date, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from tregflow.atomic import write_atomic
-from tregflow.errors import CODES, StudyError
+from tregflow.codes import CODES
+from tregflow.errors import StudyError
 from tregflow.study.cells import Cell, csv_bytes, guard, read_cells, starts_formula
 
 COLUMNS = (
