@@ -167,7 +167,7 @@ def test_templates(run) -> None:
     assert "treg % of t_cells" in out
     code, out, _ = run("template", "show", "treg-foxp3-pbmc@0.1.0")
     assert code == 0
-    assert "negative_spread on cd4_neg_t, shared by batch" in out
+    assert "placed by negative_spread on" in out
     code, out, _ = run("template", "validate", "treg-foxp3-pbmc@0.1.0")
     assert code == 0
     assert "is valid (released)" in out

@@ -129,7 +129,7 @@ def test_place_prints_all_cuts_and_writes_nothing(run, batch: Path, tmp_path: Pa
     assert not list(tmp_path.rglob(REGISTRY))
     assert {(cells[0], cells[1]) for cells in lines(out)} == {(Path(t).stem, g) for t in S01 for g in GATES}
     assert "DRAFT" in out
-    assert re.search(r"15 of 15 cuts placed on 3 stained tubes; \d+ outliers?", out.splitlines()[-1])
+    assert re.search(r"15 of 15 cuts placed on 3 of 3 stained tubes; \d+ outliers?", out.splitlines()[-1])
 
 
 def test_place_names_what_failed_and_what_to_do(run, batch: Path, tmp_path: Path) -> None:
@@ -148,6 +148,7 @@ def test_a_missing_tube_is_not_passed_over(run, batch: Path, tmp_path: Path) -> 
     code, out, _ = run("place", batch, "--template", template(tmp_path))
     assert code == 1
     assert "S01_BL_stained" in out
+    assert "on 2 of 3 stained tubes" in out.splitlines()[-1]
 
 
 def test_place_on_a_narrow_screen(run, batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -399,7 +399,7 @@ def mode_rows(record, endpoint: str = "subject", **percents: str) -> list[dict[s
 
 def changes(subject: str) -> dict[str, str]:
     found = Finding(
-        "MODE_CHANGES_RESULT", "review", f"subject {subject}, BL to W12: another sign", observed="+1 points"
+        "MODE_CHANGES_RESULT", "review", f"subject {subject}, BL to W12: another sign", observed="'+1 points"
     )
     return {name: str(getattr(found, name)) for name in FindingRecord.model_fields}
 
@@ -419,6 +419,7 @@ def test_modes_stand_side_by_side_and_name_the_subjects(tmp_path: Path) -> None:
     assert "— <small>foxp3_pos: &lt;b&gt;no tube&lt;/b&gt;" in part
     assert "the baseline tube&#39;s cut for all visits of the subject" in part
     assert "subject &lt;A&gt;, BL to W12: another sign" in part
+    assert "observed +1 points" in part  # without the apostrophe that keeps it from a spreadsheet
     assert "one cut for what was stained together" not in part
     assert '<a href="#modes">' in page
     assert render_report(folder) == page

@@ -334,15 +334,16 @@ def _placement_summary(rows: Sequence[PlacedCut], plan: Plan) -> str:
     stained = sum(row.role == "stained" for row in plan.rows)
     if not stained:
         return "no stained tube: nothing to place. Check the roles in the manifest."
-    if not rows and not unopened_tubes(rows, plan):
+    unopened = len(unopened_tubes(rows, plan))
+    if not rows and not unopened:
         return f"{plan.template.name} places no cut by a rule."
     failed = sum(row.cut is None for row in rows)
     fallen = sum(row.cut is not None and bool(row.code) for row in rows)
     outliers = sum(map(is_outlier, rows))
-    text = f"{len(rows) - failed} of {len(rows)} cuts placed on {stained} stained tube{'s' if stained > 1 else ''}"
+    text = f"{len(rows) - failed} of {len(rows)} cuts placed on {stained - unopened} of {stained} stained tubes"
     text += f", {fallen} of them by fall-back" if fallen else ""
     text += f"; {outliers} outlier{'s' if outliers != 1 else ''} (|z| > {OUTLIER:g})"
-    if failed or fallen or outliers:
+    if failed or fallen or outliers or unopened:
         return f"{text}. Look at these tubes before gating the batch; nothing was written or frozen."
     return f"{text}. Nothing was written or frozen."
 
@@ -409,7 +410,7 @@ def print_template(loaded: LoadedTemplate) -> None:
         mark = f"  [bold]{parts[gate.id]}[/]" if gate.id in parts else ""
         text = f"[bold]{gate.id}[/]  {escape(_describe(gate))}{mark}"
         nodes[gate.id] = nodes[gate.parent].add(text)
-    console.print(tree, soft_wrap=True)
+    console.print(tree)
     for name, spec in template.transforms.items():
         parameters = ", ".join(f"{k} = {v:g}" for k, v in spec.model_dump(exclude={"kind"}).items())
         console.print(f"transform {name}: {spec.kind}, {parameters}", soft_wrap=True)

@@ -188,7 +188,7 @@ def _valley_aim(sheet: Sheet, valley: Sheet) -> Aim:
     ours, theirs = ours[both], theirs[both]
     times = np.divide(theirs, ours, out=np.full(ours.shape, np.inf), where=ours > 0)
     n_met = int((times >= AIM_TIMES_VALLEY).sum())
-    text = f"{n_met} of {len(times)} levels; mean |bias| {np.mean(ours):.1%} against {np.mean(theirs):.1%}"
+    text = f"{n_met} of {len(times)} levels; mean absolute bias {np.mean(ours):.1%} against {np.mean(theirs):.1%}"
     met = n_met == len(times)
     return Aim(name, limit, text, met, "" if met else f"worst level {float(times.min()):.1f} x")
 

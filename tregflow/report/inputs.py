@@ -10,6 +10,9 @@ from pydantic import ValidationError
 
 from tregflow.errors import BatchError
 from tregflow.record import read_record
+from tregflow.study.cells import unguard
+from tregflow.study.endpoint import FindingRow
+from tregflow.study.modes import ModeRow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,9 +79,10 @@ def read_results(folder: Path) -> Results:
             f"{'; '.join(templates)}.",
         )
     rows = _table(endpoint, ENDPOINT_COLUMNS)
+    found = _as_written(_table(findings, FINDING_COLUMNS), FindingRow.free_text)
     modes = _modes(folder / "modes.csv", rows)
     inferred = (folder / INFERRED_MANIFEST).is_file()
-    return Results(records, rows, _table(findings, FINDING_COLUMNS), modes, endpoint.read_bytes(), inferred)
+    return Results(records, rows, found, modes, endpoint.read_bytes(), inferred)
 
 
 def _record(path: Path) -> TubeRecord:
@@ -109,7 +113,12 @@ def _modes(path: Path, rows: tuple[dict[str, str], ...]) -> tuple[dict[str, str]
                 f"subject {row['subject_id']}, visit {row['visit']}, file {row['file']} under {row['mode']!r}.",
                 file=path.name,
             )
-    return modes
+    return _as_written(modes, ModeRow.free_text)
+
+
+def _as_written(rows: tuple[dict[str, str], ...], names: tuple[str, ...]) -> tuple[dict[str, str], ...]:
+    """Rows with their free texts as they were before they were kept from a spreadsheet."""
+    return tuple(row | {name: unguard(row[name]) for name in names} for row in rows)
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> tuple[dict[str, str], ...]:
