@@ -139,7 +139,7 @@ def test_a_study_has_one_cut(tmp_path: Path) -> None:
 def test_a_baseline_is_needed_and_that_is_said_before_anything_is_gated(tmp_path: Path) -> None:
     batch = make_batch(tmp_path / "b", S01, study=False)
     draft = template(tmp_path, share='"subject"')
-    with pytest.raises(BatchError, match="STUDY_NO_BASELINE.*foxp3_pos.*no study.toml was found"):
+    with pytest.raises(BatchError, match=r"STUDY_NO_BASELINE.*foxp3_pos.*no study.toml was found"):
         make_plan(batch, draft)
     shutil.copy(SAMPLE / "study.toml", batch)
     with pytest.raises(BatchError, match=r"STUDY_NO_BASELINE.*study.toml names no baseline visit"):

@@ -57,7 +57,7 @@ def place_batch(plan: Plan, jobs: int = 1) -> tuple[PlacedCut, ...]:
     for gate in gates:
         placed = {name: found[name][gate.id] for name in sorted(found)}
         rows += _rows(gate, placed, plan)
-    return tuple(sorted(rows, key=lambda row: (row.cut is not None, -abs(row.z or 0.0))))
+    return tuple(sorted(rows, key=lambda row: (row.cut is not None, not row.code, -abs(row.z or 0.0))))
 
 
 def _rows(gate: RangeGate, placed: dict[str, Placement | TregflowError], plan: Plan) -> list[PlacedCut]:

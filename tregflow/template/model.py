@@ -387,9 +387,7 @@ class Template(Strict):
     @property
     def deciding(self) -> tuple[RangeGate, ...]:
         """The gates whose cuts decide the endpoint: those for which an uncertainty is stated."""
-        return tuple(
-            g for g in self.gates if isinstance(g, RangeGate) and g.place and g.place.uncertainty is not None
-        )
+        return tuple(g for g in self.gates if isinstance(g, RangeGate) and g.place and g.place.uncertainty is not None)
 
     def ancestors(self, gate_id: str) -> tuple[str, ...]:
         """Parents of a population, nearest first."""
