@@ -4,10 +4,11 @@
     python benchmarks/gate.py --files 2 --events 50000 --pairs 2
 
 Ours is the command a technician runs, with all that it does: SHA-256 of every file, gating, histograms, Gating-ML,
-tables, report, ledger; once with its default jobs (one per core) and once with one. Theirs reads and gates one tube
-after the other and prints the counts. Only the ratios are worth quoting, and only those of one run: machines differ and
-a shared machine wanders. Memory is measured in runs of its own: the peak of each process, summed, so that what
-workers share counts more than once (Linux only; elsewhere it is left out).
+tables, report, ledger; once with its default jobs and once with one. Theirs reads and gates one tube after the other
+and prints the counts; a loop of ours that does that and no more stands beside it. Only the ratios are worth quoting,
+and only those of one run: machines differ and a shared machine wanders. Memory is measured in runs of its own, as the
+resident set of every process, summed, so that what processes share is counted more than once (Linux only; elsewhere it
+is left out).
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def main() -> None:
     time_engines(paths)
     with tempfile.TemporaryDirectory() as folder:
         sides = {
-            "FlowKit loop": _flowkit(batch),
+            "FlowKit loop": _loop("flowkit_loop.py", batch),
+            "tregflow loop, same work": _loop("tregflow_loop.py", batch),
             "tregflow gate": _tregflow(batch, Path(folder) / "default", ()),
             "tregflow gate --jobs 1": _tregflow(batch, Path(folder) / "one", ("--jobs", "1")),
         }
@@ -119,8 +121,8 @@ def weigh_processes(sides: dict[str, Callable[[], list[str]]]) -> None:
         print(f"  {name:<28} {peak:8.0f} MiB  1/{peaks['FlowKit loop'] / peak:.1f}")
 
 
-def _flowkit(batch: Path) -> Callable[[], list[str]]:
-    return lambda: [sys.executable, str(HERE / "flowkit_loop.py"), str(TEMPLATE), str(batch)]
+def _loop(script: str, batch: Path) -> Callable[[], list[str]]:
+    return lambda: [sys.executable, str(HERE / script), str(TEMPLATE), str(batch)]
 
 
 def _tregflow(batch: Path, results: Path, options: Sequence[str]) -> Callable[[], list[str]]:
