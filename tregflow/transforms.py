@@ -22,6 +22,7 @@ Moore WA, Parks DR. Update for the logicle data scale including operational code
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -158,7 +159,7 @@ class _Curve:
         return self.centre + z, 1 / first, -second / first**3
 
 
-class _Monotone:
+class _Monotone(ABC):
     """What the increasing transforms share: non-finite values, shapes, and bounds moved to scale values."""
 
     __slots__ = ()
@@ -193,11 +194,13 @@ class _Monotone:
         """
         return _scale_bound(self, float(y))
 
+    @abstractmethod
     def _forward(self, x: Array) -> Array:
-        raise NotImplementedError
+        """Transform one block of scale values."""
 
+    @abstractmethod
     def _backward(self, y: Array) -> Array:
-        raise NotImplementedError
+        """The scale values of finite transformed values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +281,9 @@ class _Curved(_Monotone):
         x: Array = np.copysign(curve.derivatives(np.abs(z))[0], z)
         return x
 
+    @abstractmethod
     def _curve(self) -> _Curve:
-        raise NotImplementedError
+        """The curve that is tabulated."""
 
 
 @dataclass(frozen=True, slots=True)
