@@ -40,8 +40,7 @@ def valley(values: NDArray[np.float64], between: tuple[float, float], bandwidth:
     step = grid[1] - grid[0]
     curvature = (density[at + 1] - 2 * density[at] + density[at - 1]) / step**2 if 0 < at < grid.size - 1 else 0.0
     noise = np.sqrt(density[at] / (4 * np.sqrt(np.pi)) / (values.size * bandwidth**3))
-    # in a gap without events the density is flat to rounding, and its curvature says nothing
-    spread = float(noise / curvature) if curvature > 0 and noise / curvature < between[1] - between[0] else None
+    spread = float(noise / curvature) if curvature > 0 else None
     return Estimate((float(grid[at]),), spread, int(values.size), {"depth": best})
 
 
