@@ -15,6 +15,7 @@ from support import ROOT, real_data
 import tregflow as tf
 from tregflow.batch import check_batch, make_plan, run_batch
 from tregflow.batch import run as run_module
+from tregflow.compensation import spillover_from_keywords
 from tregflow.errors import BatchError, StudyError, TemplateError
 from tregflow.fcs import read_fcs, write_fcs
 from tregflow.record import read_record, verify_ledger
@@ -449,6 +450,37 @@ def test_one_tube_alone_says_that_its_cuts_are_its_own() -> None:
     assert [f.code for f in result.findings] == ["PLACEMENT_ALONE"]
     with pytest.raises(KeyError, match=r"there is no population 'tregs'; there are: singlets, viable"):
         result["tregs"]
+
+
+def test_one_tube_with_its_record_has_the_matrix_of_the_run(tmp_path: Path) -> None:
+    batch = make_batch(tmp_path / "b", TWO)
+    file = read_fcs(batch / "S01_BL_stained.fcs")
+    spillover, _ = spillover_from_keywords(file.keywords, [p.pnn for p in file.parameters])
+    del file
+    halved = np.eye(7) + (spillover.matrix - np.eye(7)) / 2
+    lines = [",".join(spillover.channels), *(",".join(map(repr, row.tolist())) for row in halved)]
+    (batch / "m.csv").write_text("\n".join(lines) + "\n")
+    head = HEADER.replace("batch_id", "batch_id,compensation")
+    (batch / "manifest.csv").write_text(head + "S01_BL_stained.fcs,S01,BL,stained,B01,m.csv\n")
+    text = (ROOT / "gating_templates" / "treg-foxp3-pbmc" / "0.1.0.toml").read_text()
+    text = text.replace('version = "0.1.0"', 'version = "0.2.0-draft"')
+    draft = tmp_path / "mine.toml"
+    draft.write_text(text.replace('source = "file"', 'source = "file"\nalternatives = ["manifest"]'))
+    gate(batch, tmp_path / "r", template=str(draft))
+    record = tf.read_record(tmp_path / "r" / "samples" / "S01_BL_stained.json")
+    # the tube has a matrix of its own; the one that was named for it is used, and that is said
+    assert record.compensation is not None
+    assert record.compensation.source == "csv:m.csv"
+    assert "COMPENSATION_ALTERNATIVE" in {f.code for f in record.findings}
+    result = tf.gate(batch / "S01_BL_stained.fcs", tf.load_template(str(draft)), record=record)
+    assert {p.id: p.n_events for p in result.populations} == {p.id: p.n_events for p in record.populations}
+
+
+def test_a_record_without_gates_is_refused(sample_run: Path) -> None:
+    record = tf.read_record(sample_run / "samples" / "S01_BL_stained.json")
+    bare = record.model_copy(update={"gates": (), "populations": ()})
+    with pytest.raises(BatchError, match=r"RECORD_DIFFERENT.*holds no gates"):
+        tf.gate(SAMPLE / "S01_BL_stained.fcs", tf.load_template("treg-foxp3-pbmc@0.1.0"), record=bare)
 
 
 def test_a_record_of_another_tube_is_refused(sample_run: Path) -> None:

@@ -15,7 +15,10 @@ from test_batch import HEADER, digest, endpoint, make_batch
 
 from tregflow.anchors import REGISTRY
 from tregflow.batch import make_plan, run_batch
+from tregflow.batch.single import gate
+from tregflow.compensation import spillover_from_keywords
 from tregflow.errors import BatchError
+from tregflow.fcs import read_fcs, write_fcs
 from tregflow.gating import gate_sample, moved_counts, open_tube
 from tregflow.record import GateRecord, read_record, verify_ledger
 from tregflow.study import TubeModes, mode_findings
@@ -169,6 +172,14 @@ def test_a_visit_that_cannot_place_its_own_cut_has_its_baselines(tmp_path: Path)
     assert "PLACEMENT" not in rows["BL"]["finding_codes"]
 
 
+def test_a_baseline_serves_whatever_the_order_of_the_manifest(tmp_path: Path) -> None:
+    draft = template(tmp_path, share='"tube"', otherwise='"subject_baseline"', min_events="8400")
+    backwards = dict(reversed(S01.items()))
+    rows = run(study(tmp_path / "study", backwards), tmp_path / "r", draft)
+    assert rows["W12"]["status"] == "review"
+    assert cut(tmp_path / "r", "S01_W12_stained") == cut(tmp_path / "r", "S01_BL_stained")
+
+
 def test_a_batch_without_a_cut_has_the_templates_value(tmp_path: Path) -> None:
     value = {"otherwise": '"template_value"', "template_value": "0.33"}
     draft = template(tmp_path, share='"batch"', min_events="90000", **value)
@@ -195,6 +206,30 @@ def test_an_fmo_tube_places_the_cut_of_its_batch_gated_by_its_stained_tube(tmp_p
     assert all("PLACEMENT" not in row["finding_codes"] for row in rows.values())
     # by hand: the quantile of FOXP3 on the CD4+ T cells of the FMO tube, cut out by the baseline tube's own gates
     assert 0.25 < cuts.pop() < 0.30
+
+
+def test_an_fmo_tube_need_not_name_the_marker_it_lacks(tmp_path: Path) -> None:
+    draft = template(tmp_path, **FMO)
+    tubes = S01 | {"S01_BL_fmo-FOXP3.fcs": "S01,BL,fmo:FOXP3,B01"}
+    run(study(tmp_path / "study", tubes), tmp_path / "named", draft)
+    batch = tmp_path / "study" / "b"
+    file = read_fcs(batch / "S01_BL_fmo-FOXP3.fcs")
+    channels = [(p.pnn, "" if p.pns == "FOXP3" else p.pns) for p in file.parameters]
+    spillover, _ = spillover_from_keywords(file.keywords, [p.pnn for p in file.parameters])
+    events = file.raw().copy()
+    del file
+    matrix = (spillover.channels, spillover.matrix)
+    write_fcs(batch / "S01_BL_fmo-FOXP3.fcs", events, channels, keywords={"$TIMESTEP": "0.01"}, spillover=matrix)
+    run(batch, tmp_path / "unnamed", draft)
+    assert cut(tmp_path / "unnamed", "S01_BL_stained") == cut(tmp_path / "named", "S01_BL_stained")
+
+
+def test_one_tube_with_its_record_has_the_cut_of_its_fmo(tmp_path: Path) -> None:
+    draft = template(tmp_path, **FMO | {"share": '"tube"'})
+    run(study(tmp_path / "study", S01 | {"S01_BL_fmo-FOXP3.fcs": "S01,BL,fmo:FOXP3,B01"}), tmp_path / "r", draft)
+    record = read_record(tmp_path / "r" / "samples" / "S01_BL_stained.json")
+    result = gate(SAMPLE / "S01_BL_stained.fcs", load_template(draft), record=record)
+    assert {p.id: p.n_events for p in result.populations} == {p.id: p.n_events for p in record.populations}
 
 
 def test_an_fmo_of_another_batch_never_serves(tmp_path: Path) -> None:

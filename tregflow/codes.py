@@ -410,7 +410,8 @@ CODES: dict[str, Code] = {
         "Pass the tube's record (tregflow.read_record) to gate it with the cuts of its batch.",
     ),
     "RECORD_DIFFERENT": Code(
-        "a tube's record is of another file or another template", "Pass the record that belongs to this file."
+        "a tube's record is of another file or template, or holds no gates",
+        "Pass the record that belongs to this file.",
     ),
     "TUBE_NO_EVENTS": Code("the tube holds no events", "Export the tube again; look at the acquisition."),
     "MANIFEST_MISSING": Code(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tregflow.batch.sharing import open_registry, with_controls
+from tregflow.batch.sharing import baselines, distinct, open_registry, with_controls
 from tregflow.batch.tube import TubeTask, place_tube
 from tregflow.errors import PlacementError, TregflowError
 from tregflow.placement import Placement, from_template, share_cut
@@ -32,7 +32,7 @@ def with_modes(plan: Plan, tasks: Sequence[TubeTask], workers: Workers) -> tuple
     stained = [t for t in tasks if t.row.role == "stained" and not any(f.severity == "fail" for f in t.known)]
     if not modes or not stained:
         return tuple(tasks)
-    controls = [t for t in tasks if t.row.role_kind == "fmo"]
+    controls = [t for t in tasks if t.row.role_kind == "fmo" and not any(f.severity == "fail" for f in t.known)]
     own = [
         with_controls(
             replace(t, frozen={g: p for g, p in t.frozen.items() if g not in {d.id for d in gates}}), gates, controls
@@ -42,8 +42,7 @@ def with_modes(plan: Plan, tasks: Sequence[TubeTask], workers: Workers) -> tuple
     found: Found = {task.name: placed for task, placed in workers.map(place_tube, own, tuple(g.id for g in gates))}
     with open_registry(plan) as anchors:
         chosen: dict[str, dict[str, Mapping[str, Placement] | str]] = {
-            task.name: {mode: _cuts(mode, task, gates, stained, found, plan, anchors) for mode in modes}
-            for task in stained
+            task.name: {mode: _cuts(mode, task, gates, own, found, plan, anchors) for mode in modes} for task in own
         }
     return tuple(replace(task, modes=chosen.get(task.name, {})) for task in tasks)
 
@@ -87,8 +86,8 @@ def _cut(
             return kept.placement
     sharing = {
         "tube": [task],
-        "batch": [t for t in tasks if t.row.batch_id == task.row.batch_id],
-        "subject": [t for t in tasks if t.row.subject_id == task.row.subject_id and t.row.visit in plan.baseline],
+        "batch": distinct([t for t in tasks if t.row.batch_id == task.row.batch_id]),
+        "subject": baselines([t for t in tasks if t.row.subject_id == task.row.subject_id], plan),
     }[mode]
     placed = [p for t in sharing if isinstance(p := found[t.name][gate.id], Placement) and p.status == "placed"]
     if not placed:

@@ -12,12 +12,11 @@ from tregflow.batch.sharing import with_controls
 from tregflow.batch.tube import place_tube
 from tregflow.batch.workers import workers
 from tregflow.errors import TregflowError
+from tregflow.placement.estimate import MAD
 from tregflow.template.model import RangeGate
 
 if TYPE_CHECKING:
     from tregflow.placement import Placement
-
-_MAD = 1.482602218505602  # makes a median absolute deviation a robust SD of a normal distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def _rows(gate: RangeGate, placed: dict[str, Placement | TregflowError], plan: P
     rule = gate.place.rule if gate.place is not None else ""
     cuts = {name: p.coordinates[0] for name, p in placed.items() if not isinstance(p, TregflowError)}
     middle = float(np.median(list(cuts.values()))) if cuts else 0.0
-    spread = _MAD * float(np.median([abs(c - middle) for c in cuts.values()])) if cuts else 0.0
+    spread = MAD * float(np.median([abs(c - middle) for c in cuts.values()])) if cuts else 0.0
     transform = plan.template.template.transform(gate.dimensions[0])
     rows = []
     for name, found in placed.items():

@@ -67,7 +67,10 @@ def with_shared_placements(plan: Plan, tasks: Sequence[TubeTask], workers: Worke
             placed = {t.name: found for t, found in workers.map(place_tube, now, tuple(g.id for g in ready))}
             for gate in ready:
                 found = {name: placed[name][gate.id] for name in placing}
-                for scope in _scopes(gate, plan, now):
+                scopes = list(_scopes(gate, plan, now))
+                for scope in scopes:  # first, so that the order of the manifest does not matter
+                    _keep_baselines(gate, scope, anchors, found)
+                for scope in scopes:
                     _freeze(gate, scope, anchors, found, current)
             waiting = [gate for gate in waiting if gate not in ready]
     return tuple(current[task.name] for task in tasks)
@@ -100,14 +103,19 @@ def _scopes(gate: RangeGate, plan: Plan, tasks: Sequence[TubeTask]) -> Iterator[
         key = {"tube": task.name, "subject": task.row.subject_id, "batch": task.row.batch_id, "study": ""}[share]
         by_key[key].append(task)
     for key, tubes in by_key.items():
-        baseline = [t for t in tubes if t.row.visit in plan.baseline and t.row.replicate == 1]
-        anchors = {"subject": baseline, "study": baseline or tubes}.get(share, _distinct(tubes))
+        baseline = baselines(tubes, plan)
+        anchors = {"subject": baseline, "study": baseline or tubes}.get(share, distinct(tubes))
         name = share if share == "study" else f"{share}:{key}"
         words = f"{share} '{key}'" if key else share
         yield _Scope(name, words, tuple(tubes), tuple(anchors), tuple(baseline), share in {"subject", "study"})
 
 
-def _distinct(tubes: Sequence[TubeTask]) -> list[TubeTask]:
+def baselines(tubes: Sequence[TubeTask], plan: Plan) -> list[TubeTask]:
+    """The baseline tubes among these; of replicates the first."""
+    return [t for t in tubes if t.row.visit in plan.baseline and t.row.replicate == 1]
+
+
+def distinct(tubes: Sequence[TubeTask]) -> list[TubeTask]:
     """One tube for each control tube, so that an FMO that serves many tubes counts once; else all."""
     chosen: dict[str, TubeTask] = {}
     for task in sorted(tubes, key=lambda t: not any(is_own(t, c) for c in t.controls.values())):
@@ -129,8 +137,6 @@ def _freeze(
     cut = kept.placement if kept is not None else _share(gate, scope, own)
     if anchors is not None and scope.kept and kept is None and cut is not None:
         anchors.freeze(gate.id, scope.name, cut, {t.name: t.sha256 for t in scope.anchors if t.name in own})
-    if anchors is not None and gate.place is not None and gate.place.otherwise == "subject_baseline":
-        _keep_baselines(gate.id, scope, anchors, found)
     for task in scope.tubes:
         now, mine = current[task.name], found[task.name]
         if isinstance(mine, TregflowError) and not isinstance(mine, PlacementError):
@@ -152,12 +158,16 @@ def _share(gate: RangeGate, scope: _Scope, own: Mapping[str, Placement]) -> Plac
     return share_cut(gate.place, list(own.values()), template.transform(gate.dimensions[0]))
 
 
-def _keep_baselines(gate: str, scope: _Scope, anchors: Anchors, found: Mapping[str, Placement | TregflowError]) -> None:
+def _keep_baselines(
+    gate: RangeGate, scope: _Scope, anchors: Anchors | None, found: Mapping[str, Placement | TregflowError]
+) -> None:
     """Freeze what baseline tubes placed themselves, for later visits that cannot place their own."""
+    if anchors is None or gate.place is None or gate.place.otherwise != "subject_baseline":
+        return
     for task in scope.baselines:
         mine, name = found[task.name], f"subject:{task.row.subject_id}"
-        if isinstance(mine, Placement) and mine.status == "placed" and anchors.find(gate, name) is None:
-            anchors.freeze(gate, name, mine, {task.name: task.sha256})
+        if isinstance(mine, Placement) and mine.status == "placed" and anchors.find(gate.id, name) is None:
+            anchors.freeze(gate.id, name, mine, {task.name: task.sha256})
 
 
 def _doubts(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from tregflow.compensation import Spillover
 from tregflow.errors import BatchError, Finding
 from tregflow.gating import gate_sample, open_tube
 from tregflow.placement import Estimate, Placement
@@ -14,7 +17,7 @@ from tregflow.template.model import RangeGate
 
 if TYPE_CHECKING:
     from tregflow.gating import GatingResult
-    from tregflow.record import TubeRecord
+    from tregflow.record import GateRecord, TubeRecord
     from tregflow.template.registry import LoadedTemplate
 
 
@@ -26,28 +29,27 @@ def gate(path: Path | str, template: LoadedTemplate, *, record: TubeRecord | Non
     template
         From `load_template`.
     record
-        The tube's record from a results folder (`read_record`): gates that it shared with its batch get the batch's
-        cuts, and the counts are the run's. Without it they are placed on this tube alone, and a finding
+        The tube's record from a results folder (`read_record`): its channels, its matrix and the gates as placed are
+        used, and the counts are the run's. Without it they are placed on this tube alone, and a finding
         (`PLACEMENT_ALONE`) says so.
 
     Raises
     ------
     TregflowError
         What keeps the tube from being gated, with its code; `RECORD_DIFFERENT` if the record is of another file or
-        another template.
+        another template, or has no gates because the tube was not evaluable.
     """
     path = Path(path)
     shared = [g.id for g in template.template.gates if isinstance(g, RangeGate) and g.place and g.place.share != "tube"]
     if record is not None:
         _check_record(path, template, record)
-    named = None if record is None else {g.name: g.pnn for gate in record.gates for g in gate.dimensions}
-    tube = open_tube(path, template.template, named=named)
+    tube = open_tube(path, template.template, **_opened_as(record))
     result = gate_sample(
         tube.sample,
         template.template,
         channels=tube.channels,
         spillover=tube.spillover,
-        frozen={} if record is None else _shared_cuts(record),
+        frozen={} if record is None else _placements(record),
     )
     if not shared or record is not None:
         return result
@@ -56,6 +58,8 @@ def gate(path: Path | str, template: LoadedTemplate, *, record: TubeRecord | Non
 
 
 def _check_record(path: Path, template: LoadedTemplate, record: TubeRecord) -> None:
+    if not record.gates:
+        raise BatchError("RECORD_DIFFERENT", f"the record of {record.tube.tube} holds no gates ({record.status}).")
     found = (sha256_file(path), template.sha256)
     if found != (record.file_sha256, record.template.sha256):
         raise BatchError(
@@ -66,16 +70,43 @@ def _check_record(path: Path, template: LoadedTemplate, record: TubeRecord) -> N
         )
 
 
-def _shared_cuts(record: TubeRecord) -> dict[str, Placement]:
-    """The cuts that the tube shared, as its record has them."""
-    cuts = {}
+def _opened_as(record: TubeRecord | None) -> dict[str, Any]:
+    """The channels and the matrix that a run used for the tube."""
+    if record is None:
+        return {}
+    named = {dimension.name: dimension.pnn for gate in record.gates for dimension in gate.dimensions}
+    used = record.compensation
+    if used is None or not used.channels:
+        return {"named": named}
+    return {"named": named, "matrix": Spillover(used.source, used.channels, np.array(used.matrix))}
+
+
+def _placements(record: TubeRecord) -> dict[str, Placement]:
+    """All gates that a rule placed, where the record has them."""
+    placed = {}
     for gate in record.gates:
-        used = gate.placement
-        if used is not None and used.share != "tube":
-            low, high = gate.geometry["minima"][0], gate.geometry["maxima"][0]
-            cut = low if low is not None else high
+        if gate.placement is not None:
+            used = gate.placement
             estimate = Estimate(used.raw_value, used.spread, used.n_reference, used.quality)
-            cuts[gate.id] = Placement(
-                used.rule, used.share, used.space, used.status, used.reference, (cut,), estimate, used.message
+            placed[gate.id] = Placement(
+                used.rule,
+                used.share,
+                used.space,
+                used.status,
+                used.reference,
+                _coordinates(gate),
+                estimate,
+                used.message,
             )
-    return cuts
+    return placed
+
+
+def _coordinates(gate: GateRecord) -> tuple[float, ...]:
+    """The coordinates of a placed range, band or ellipse, as `Placement` has them."""
+    shape = gate.geometry
+    if gate.kind == "polygon":
+        return tuple(float(v) for vertex in shape["vertices"] for v in vertex)
+    if gate.kind == "ellipsoid":
+        return (*shape["mean"], *(v for row in shape["covariance"] for v in row))
+    low, high = shape["minima"][0], shape["maxima"][0]
+    return (low if low is not None else high,)

@@ -148,7 +148,9 @@ def _place_on_control(gate: str, tube: Tube, task: TubeTask, control: TubeTask) 
     template = task.template.template
     upstream = [name for name in needed_for(template, [gate]) if has_rule(template.gate(name))]
     frozen = {**task.frozen, **(_place(tube, task, upstream) if upstream else {})}
-    fmo = open_task(control)
+    # an FMO tube is not labelled with the marker it lacks: its channels are those of the stained tube
+    channels = {marker: channel.pnn for marker, channel in tube.channels.items()}
+    fmo = open_task(replace(control, row=replace(control.row, channels={**channels, **control.row.channels})))
     placed = place_gates(
         fmo.sample,
         template,

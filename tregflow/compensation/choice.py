@@ -116,6 +116,9 @@ def resolve_spillover(
 ) -> tuple[Spillover | None, tuple[Finding, ...]]:
     """Decide the one matrix of a tube, from the sources its template names, in their order.
 
+    A matrix that the manifest names comes first where the template allows it at all: it was named for this tube, and
+    must not be passed over because the file has one too.
+
     Parameters
     ----------
     needed
@@ -144,12 +147,13 @@ def resolve_spillover(
             f"the manifest names {csv.name} for {file}, but the template takes compensation from {sources[0]}.",
             file=file,
         )
-    for place, source in enumerate(sources):
+    ordered = sorted(sources, key=lambda source: csv is None or source != "manifest")  # stable
+    for source in ordered:
         found, findings = _from_source(source, keywords, pnn, csv, file)
         if source != "unmixed" and found is None:
             continue
-        if place:
-            message = f"{file} has no compensation from {sources[0]}; {source} was used instead."
+        if source != sources[0]:
+            message = f"{file}: compensation from {source} was used, an alternative of the template to {sources[0]}."
             findings = (*findings, Finding("COMPENSATION_ALTERNATIVE", "review", message))
         if found is None:
             return None, findings

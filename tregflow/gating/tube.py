@@ -41,7 +41,12 @@ class Tube:
 
 
 def open_tube(
-    path: Path, template: Template, *, named: Mapping[str, str] | None = None, csv: Path | None = None
+    path: Path,
+    template: Template,
+    *,
+    named: Mapping[str, str] | None = None,
+    csv: Path | None = None,
+    matrix: Spillover | None = None,
 ) -> Tube:
     """Everything short of gating: header read, events located, panel resolved, compensation decided.
 
@@ -51,6 +56,8 @@ def open_tube(
         Marker to `$PnN`, where a manifest names a channel.
     csv
         The spillover matrix that a manifest names.
+    matrix
+        The matrix that a run applied to this very tube, to apply it again; nothing else is looked for.
 
     Raises
     ------
@@ -62,6 +69,8 @@ def open_tube(
         raise FcsError("TUBE_NO_EVENTS", f"{path.name} holds 0 events.", file=path.name)
     sample = sample_from_fcs(file)
     channels = resolve_panel(template, sample, named)
+    if matrix is not None:
+        return Tube(file, sample, channels, matrix, file.findings)
     spillover, findings = resolve_spillover(
         file.keywords,
         [c.pnn for c in sample.channels],
