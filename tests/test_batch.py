@@ -308,6 +308,8 @@ def test_another_template_than_the_pinned_one_marks_every_row(tmp_path: Path) ->
     assert [r["finding_codes"] for r in rows] == ["TEMPLATE_DRAFT;TEMPLATE_NOT_PINNED"] * 2
     assert {r["status"] for r in rows} == {"review"}
     assert "DRAFT" in (tmp_path / "r" / "report.html").read_text()
+    with (tmp_path / "r" / "populations.csv").open(newline="", encoding="utf-8") as file:
+        assert {r["template"] for r in csv.DictReader(file)} == {"treg-foxp3-pbmc@0.2.0-draft DRAFT"}
 
 
 def test_a_gate_shared_by_the_batch_that_one_or_no_tube_can_place(tmp_path: Path) -> None:

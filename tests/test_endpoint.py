@@ -241,7 +241,7 @@ TREE = [
 
 
 def test_populations():
-    rows = population_rows(TUBE, "S01_W12_stained", TREE, n_events=1000, denominator="lymphocytes")
+    rows = population_rows(TUBE, "S01_W12_stained", TREE, n_events=1000, denominator="lymphocytes", template="t@1.0.0")
     assert [(row.population, row.parent, row.n_parent, row.pct_of_parent, row.pct_of_denominator) for row in rows] == [
         ("singlets", None, 1000, 90.0, None),
         ("lymphocytes", "singlets", 900, 100 * 500 / 900, 100.0),
@@ -251,11 +251,13 @@ def test_populations():
         ("none", "treg", 0, None, 0.0),
     ]
     with pytest.raises(StudyError, match=r"TABLE_INVALID: S01_W12\.fcs: 1100 of 1000"):
-        population_rows(TUBE, "x", [Population("singlets", None, 1100)], n_events=1000, denominator="singlets")
+        population_rows(
+            TUBE, "x", [Population("singlets", None, 1100)], n_events=1000, denominator="singlets", template="t@1.0.0"
+        )
 
 
 def test_populations_csv(tmp_path):
-    rows = population_rows(TUBE, "S01_W12_stained", TREE, n_events=1000, denominator="lymphocytes")
+    rows = population_rows(TUBE, "S01_W12_stained", TREE, n_events=1000, denominator="lymphocytes", template="t@1.0.0")
     write_csv(rows, tmp_path / "populations.csv")
     table = read(tmp_path / "populations.csv")
     assert list(table[0]) == [*PopulationRow.columns(), "mfi_CD4", "mfi_CD25"]
@@ -264,7 +266,9 @@ def test_populations_csv(tmp_path):
     assert (singlets["mfi_CD4"], singlets["mfi_CD25"], singlets["pct_of_denominator"]) == ("10.5", "-3.25", "")
     write_parquet(rows, tmp_path / "populations.parquet")
     assert pq.read_table(tmp_path / "populations.parquet").column("mfi_CD25")[5].as_py() is None
-    other = population_rows(TUBE, "T", [Population("cd4", None, 1, {"CD8": 1.0})], n_events=5, denominator="cd4")
+    other = population_rows(
+        TUBE, "T", [Population("cd4", None, 1, {"CD8": 1.0})], n_events=5, denominator="cd4", template="t@1.0.0"
+    )
     write_csv([*rows, *other], tmp_path / "populations.csv")  # a marker that only some tubes have
     table = read(tmp_path / "populations.csv")
     assert [name for name in table[0] if name.startswith("mfi_")] == ["mfi_CD4", "mfi_CD25", "mfi_CD8"]
@@ -414,7 +418,9 @@ def test_populations_of_a_record_that_was_edited(parent):
         Population("treg", parent if parent == "gone" else "cd4", 5),
     ]
     with pytest.raises(StudyError, match=r"TABLE_INVALID: S01_W12_stained: population (cd4|treg) lies in "):
-        population_rows(Recorded("S01_W12_stained"), "S01_W12_stained", tree, n_events=20, denominator="cd4")
+        population_rows(
+            Recorded("S01_W12_stained"), "S01_W12_stained", tree, n_events=20, denominator="cd4", template="t@1.0.0"
+        )
 
 
 def test_rows_of_one_model(tmp_path):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tregflow.atomic import write_atomic
 from tregflow.errors import Finding
-from tregflow.record import ModeRecord, TubeRecord
+from tregflow.record import ModeRecord, TemplateRef, TubeRecord
 from tregflow.study import (
     EndpointRow,
     FindingRow,
@@ -57,6 +57,7 @@ def write_tables(
             record.populations,
             n_events=record.n_events,
             denominator=record.template.denominator,
+            template=template_mark(record.template),
         )
     ]
     write_csv(populations, results / "populations.csv", model=PopulationRow)
@@ -68,6 +69,12 @@ def write_tables(
         found += [finding_row(Finding(**f.model_dump()), record.tube, record.tube.tube) for f in record.findings]
     write_csv(found, results / "findings.csv", model=FindingRow)
     return tuple(findings)
+
+
+def template_mark(template: TemplateRef) -> str:
+    """`id@version`, and its status in capitals where it is not released: a draft marks all that it makes."""
+    status = "" if template.status == "released" else f" {template.status.upper()}"
+    return f"{template.id}@{template.version}{status}"
 
 
 def endpoint_mode(template: Template) -> str:
@@ -93,6 +100,7 @@ def _mode_rows(record: TubeRecord, template: Template) -> Iterator[ModeRow]:
             replicate=record.tube.replicate,
             batch_id=record.tube.batch_id,
             file=record.tube.file,
+            template=template_mark(record.template),
             mode=mode.mode,
             is_endpoint=mode is own,
             numerator=endpoint.numerator,

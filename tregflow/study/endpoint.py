@@ -148,6 +148,9 @@ class PopulationRow(TableRow):
     replicate: int = column("", "Replicate, from 1.", default=..., ge=1)
     batch_id: Text = column("", "Batch of staining and acquisition.")
     file: str = column("", "FCS file, from the batch folder.", default=..., min_length=1)
+    template: str = column(
+        "", "Gating template, id@version, and its status if not released.", default=..., min_length=1
+    )
     population: str = column("", "Population.", default=..., min_length=1)
     parent: Text = column("", "The population it was gated in; empty if in all events.")
     denominator: Text = column("", "The template's denominator; empty if this population is not inside it.")
@@ -368,7 +371,13 @@ def endpoint_row(
 
 @_naming_tube
 def population_rows(
-    tube: Tube, name: str, populations: Sequence[CountedPopulation], *, n_events: int, denominator: str
+    tube: Tube,
+    name: str,
+    populations: Sequence[CountedPopulation],
+    *,
+    n_events: int,
+    denominator: str,
+    template: str,
 ) -> tuple[PopulationRow, ...]:
     """Return the rows of a tube's populations, in the order given.
 
@@ -381,6 +390,8 @@ def population_rows(
         The tube's name, as of its files (`tube_names`).
     n_events
         All events of the tube: the parent of a population that has none.
+    template
+        `id@version`, and ` DRAFT` or another status behind it where it is not released.
     """
     by_id = {population.id: population for population in populations}
     rows = []
@@ -390,6 +401,7 @@ def population_rows(
         row = {
             "tube": name,
             **_identity(tube, "subject_id", "visit", "role", "replicate", "batch_id", "file"),
+            "template": template,
             "population": population.id,
             "parent": population.parent,
             "denominator": denominator if inside else None,

@@ -24,6 +24,9 @@ class ModeRow(TableRow):
     replicate: int = column("", "Replicate, from 1.", default=..., ge=1)
     batch_id: Text = column("", "Batch of staining and acquisition.")
     file: str = column("", "FCS file, from the batch folder.", default=..., min_length=1)
+    template: str = column(
+        "", "Gating template, id@version, and its status if not released.", default=..., min_length=1
+    )
     mode: str = Field(
         description="Whose cuts decide: fixed (the template's), tube, subject (its baseline tube), batch or study.",
         pattern="^(fixed|tube|subject|batch|study)$",
