@@ -12,7 +12,7 @@ from records import make_record
 from tregflow.batch import RunResult
 from tregflow.errors import Finding
 from tregflow.record import FindingRecord, MovedCounts, TubeRecord
-from tregflow.screen import print_run
+from tregflow.screen.run import print_run
 from tregflow.template.registry import load_template
 
 

@@ -175,6 +175,44 @@ class CompensationRecord(_Record):
     matrix: tuple[tuple[float, ...], ...]
 
 
+class TimeRecord(_Record):
+    """What the acquisition check saw over time and what it set aside; Time is in scale values.
+
+    `edges` has one value more than there are bins. `flags` says for each bin why it was set aside, empty where it was
+    not. `medians` is by dimension, in transformed space, None for a bin without events. `intervals` are half-open and
+    became gates. `n_numerator_all` and `n_denominator_all` are the endpoint's counts with nothing set aside.
+    """
+
+    verdict: Literal["clean", "cleaned", "unclean", "not_evaluable"]
+    why: str
+    channel: str
+    edges: tuple[float, ...] = ()
+    n_events: tuple[int, ...] = ()
+    medians: dict[str, tuple[float | None, ...]] = {}
+    flags: tuple[str, ...] = ()
+    intervals: tuple[tuple[float, float], ...] = ()
+    n_set_aside: int = 0
+    n_numerator_all: int | None = None
+    n_denominator_all: int | None = None
+
+
+class ResidualRecord(_Record):
+    """Compensation left over on the tube itself: where `source`'s positives sit in `detector` against its negatives.
+
+    `shift` is the difference of the medians in robust SD of the negatives, `slope` the same as a fraction of the
+    source's signal (the spillover coefficient that would remove it), each with its standard error.
+    """
+
+    source: str
+    detector: str
+    shift: float
+    shift_se: float
+    slope: float
+    slope_se: float
+    n_negative: int
+    n_positive: int
+
+
 class TemplateRef(_Record):
     """Which template, exactly."""
 
@@ -220,6 +258,8 @@ class TubeRecord(_Record):
     histograms: tuple[HistogramRecord, ...]
     moved: tuple[MovedCounts, ...] = ()
     modes: tuple[ModeRecord, ...] = ()
+    time: TimeRecord | None = None
+    residuals: tuple[ResidualRecord, ...] = ()
     findings: tuple[FindingRecord, ...]
 
     def count(self, population: str) -> int | None:

@@ -1,0 +1,5 @@
+"""`python -m tregflow` is the command `tregflow`."""
+
+from tregflow.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""What a person sees on the terminal, a module for each subject."""
