@@ -36,6 +36,7 @@ from tregflow.placement import (
     singlet_band,
     tail,
     valley,
+    without_positives,
 )
 from tregflow.sample import sample_from_fcs
 from tregflow.template.model import (
@@ -147,6 +148,40 @@ def test_a_real_positive_minority_hardly_moves_negative_spread() -> None:
     clean, mixed = (negative_spread(v, 4).values[0] for v in (negatives, np.append(negatives, positives)))
     assert abs(mixed - clean) < 0.1 * 300
     assert np.quantile(np.append(negatives, positives), 0.995) > 5 * np.quantile(negatives, 0.995)
+
+
+def test_positives_are_left_out_by_hand() -> None:
+    negatives = np.arange(-50.0, 51)  # median 0, lower quartile -25: SD 37.07, so nothing lies above 4 SD
+    assert without_positives(negatives, 4).size == 101
+    mixed = np.append(negatives, [400.0, 500, 600])
+    assert np.array_equal(without_positives(mixed, 4), negatives)
+    estimate = negative_spread(mixed, 2, clip=4)
+    assert estimate.values == negative_spread(negatives, 2).values
+    assert estimate.n_reference == 101
+    assert estimate.quality["left_out_frac"] == pytest.approx(3 / 104)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.15, 0.3])
+def test_a_third_of_positives_in_the_reference_moves_a_clipped_cut_by_a_tenth_of_an_sd(share: float) -> None:
+    negatives = rng().normal(0, 300, 4000)
+    positives = rng(2).lognormal(np.log(6000), 0.4, int(4000 * share / (1 - share)))
+    mixed = np.append(negatives, positives)
+    clean = negative_spread(negatives, 4.75, clip=4).values[0]
+    assert abs(negative_spread(mixed, 4.75, clip=4).values[0] - clean) < 0.1 * 300
+    moved_by = negative_spread(mixed, 4.75).values[0] - clean
+    assert moved_by > 2 * share * 300  # without, the drug moves the cut
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=values_strategy, clip=st.floats(2.5, 8), factor=st.floats(0.01, 100))
+def test_what_is_left_out_lies_above_what_is_kept_and_nothing_more_goes(
+    values: Array, clip: float, factor: float
+) -> None:
+    kept = without_positives(values, clip)
+    assert np.array_equal(kept, np.sort(values)[: kept.size])
+    middle, sd = robust_negative(kept)
+    assert kept[-1] <= middle + clip * sd
+    assert np.array_equal(without_positives(kept, clip), kept)
 
 
 # --- reference_quantile ---------------------------------------------------------------------------------------------

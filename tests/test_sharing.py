@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,7 +143,7 @@ def test_a_baseline_is_needed_and_that_is_said_before_anything_is_gated(tmp_path
     draft = template(tmp_path, share='"subject"')
     with pytest.raises(BatchError, match=r"STUDY_NO_BASELINE.*foxp3_pos.*no study.toml was found"):
         make_plan(batch, draft)
-    shutil.copy(SAMPLE / "study.toml", batch)
+    (batch / "study.toml").write_text('[[visits]]\nname = "W12"\n')
     with pytest.raises(BatchError, match=r"STUDY_NO_BASELINE.*study.toml names no baseline visit"):
         make_plan(batch, draft)
 
@@ -240,6 +239,63 @@ def test_an_fmo_of_another_batch_never_serves(tmp_path: Path) -> None:
     assert "PLACEMENT_NO_SHARED" in rows["W4"]["finding_codes"]
     findings = read_record(tmp_path / "r" / "samples" / "S01_W4_stained.json").findings
     assert any("PLACEMENT_NO_CONTROL" in f.message for f in findings)
+
+
+def borrowing(folder: Path, draft: str, drawn: str, marker: str = "FOXP3") -> tuple[Path, dict[str, Any]]:
+    """A week-4 tube of batch B02 drawn on 10 March, and an FMO tube of batch B01 drawn on another day."""
+    batch = study(folder, {"S01_BL_stained.fcs": "", "S01_BL_fmo-FOXP3.fcs": ""})
+    (batch / "manifest.csv").write_text(
+        "file,subject_id,visit,role,batch_id,collected_at\n"
+        "S01_BL_stained.fcs,S01,W4,stained,B02,2020-03-10T09:00\n"
+        f"S01_BL_fmo-FOXP3.fcs,S01,BL,fmo:{marker},B01,{drawn}\n"
+    )
+    return batch, run(batch, folder / "r", draft)
+
+
+def test_an_fmo_of_another_batch_serves_inside_the_declared_window_and_the_penalty_is_said(tmp_path: Path) -> None:
+    window = FMO | {"window_days": "7", "window_penalty": "0.02", "share": '"tube"'}
+    (tmp_path / "with").mkdir()
+    draft = template(tmp_path / "with", **window)
+    batch, rows = borrowing(tmp_path / "near", draft, "2020-03-05")
+    assert "PLACEMENT_CONTROL_BORROWED" in rows["W4"]["finding_codes"]
+    record = read_record(tmp_path / "near" / "r" / "samples" / "S01_W4_stained.json")
+    finding = next(f for f in record.findings if f.code == "PLACEMENT_CONTROL_BORROWED")
+    assert finding.message == (
+        "foxp3_pos: placed on cd4 of S01_BL_fmo-FOXP3, an FMO tube of another batch, 5 days apart."
+    )
+    assert finding.severity == "review"
+    quality = foxp3(tmp_path / "near" / "r", "S01_W4_stained").placement.quality
+    assert (quality["control_days"], quality["penalty"]) == (5, 0.02)
+    # the same cut, and an interval that is wider by the penalty: moved by 0.01 + 0.02 where it was 0.01
+    (tmp_path / "without").mkdir()
+    free = template(tmp_path / "without", **window | {"window_penalty": "0"})
+    run(batch, tmp_path / "free", free)
+    assert cut(tmp_path / "free", "S01_W4_stained") == cut(tmp_path / "near" / "r", "S01_W4_stained")
+    wide, narrow = (
+        [m.n_numerator for m in read_record(r / "samples" / "S01_W4_stained.json").moved]
+        for r in (tmp_path / "near" / "r", tmp_path / "free")
+    )
+    assert wide[0] > narrow[0]
+    assert wide[1] < narrow[1]
+
+
+@pytest.mark.parametrize("drawn", ["2020-03-02", "", "2020-03-18"])
+def test_an_fmo_outside_the_window_or_without_a_date_does_not_serve(tmp_path: Path, drawn: str) -> None:
+    draft = template(tmp_path, **FMO | {"window_days": "7", "share": '"tube"'})
+    _, rows = borrowing(tmp_path / "far", draft, drawn)
+    assert rows["W4"]["status"] == "not_evaluable"
+
+
+def test_an_unstained_tube_never_places_a_cut(tmp_path: Path) -> None:
+    draft = template(tmp_path, **FMO)
+    tubes = S01 | {"B01_unstained.fcs": ",,unstained,B01"}
+    rows = run(study(tmp_path / "study", tubes), tmp_path / "r", draft)
+    assert {row["status"] for row in rows.values()} == {"not_evaluable"}  # no FMO tube, and nothing in its place
+    own = template(tmp_path, share='"batch"')
+    alone = run(study(tmp_path / "alone", S01), tmp_path / "r1", own)
+    beside = run(study(tmp_path / "beside", tubes), tmp_path / "r2", own)
+    assert [r["n_numerator"] for r in alone.values()] == [r["n_numerator"] for r in beside.values()]
+    assert all("unstained" not in foxp3(tmp_path / "r2", t.removesuffix(".fcs")).placement.message for t in S01)
 
 
 def test_an_fmo_that_cannot_be_gated_is_said(tmp_path: Path) -> None:

@@ -287,6 +287,18 @@ CODES: dict[str, Code] = {
         "this tube could not place a gate that its batch shares; the cut of the batch's other tubes was used",
         "Look at the reference population in the report before using the number.",
     ),
+    "PLACEMENT_CONTROL_BORROWED": Code(
+        "a cut stands on an FMO tube of another batch, within the template's window",
+        "Stain an FMO tube with every batch; until then look at this cut beside the batch's own tubes.",
+    ),
+    "PLACEMENT_SENSITIVE": Code(
+        "the deciding cuts lie in a slope: a little lower, and the numerator grows by more than the template's limit",
+        "Look at both cuts in the report: positives and negatives overlap here, and the interval says by how much.",
+    ),
+    "PLACEMENT_REFERENCE_POSITIVE": Code(
+        "many cells of the population that the cuts stand on are positive themselves",
+        "Look at the reference population in the report: it may be activated, or a channel may be swapped.",
+    ),
     "PLACEMENT_DEGENERATE": Code(
         "a rule's reference population has no spread, so nothing can be placed on it",
         "Look at the channel in the report: it may be saturated, constant or clipped at zero.",

@@ -1,6 +1,6 @@
 """Run the validation study and write its tables.
 
-    python -m benchmarks.validity                  # the report: a few minutes on two cores
+    python -m benchmarks.validity                  # the report: about half an hour on two cores
     python -m benchmarks.validity --seeds tuning --out /some/folder
     python -m benchmarks.validity --small          # a few seconds, prints only
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.validity import tables
 from benchmarks.validity.page import page
-from benchmarks.validity.study import HERE, OURS, PROPOSED, run_small, run_study
+from benchmarks.validity.study import BEFORE, HERE, OURS, read_rows, run_small, run_study, write_rows
 
 
 def main() -> None:
@@ -26,13 +26,21 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--small", action="store_true", help="seven small subjects of the tuning seeds; writes nothing")
     parser.add_argument("--out", type=Path, help="folder for all tables and the page instead of their places here")
+    parser.add_argument(
+        "--rows", type=Path, help="CSV of all rows: written, or read instead of a run where it is there"
+    )
     options = parser.parse_args()
     if options.seeds == "tuning" and options.out is None and not options.small:
         parser.error("what is reported comes from the reporting seeds: give --out for a run on the tuning seeds")
     start = time.perf_counter()
-    result = run_small() if options.small else run_study(options.seeds, jobs=options.jobs)
+    if options.rows is not None and options.rows.is_file():
+        result = read_rows(options.rows, options.seeds)
+    else:
+        result = run_small() if options.small else run_study(options.seeds, jobs=options.jobs)
+        if options.rows is not None:
+            write_rows(options.rows, result)
     found = tables.sheets(result)
-    for method in (OURS, PROPOSED):
+    for method in (OURS, BEFORE):
         print(f"\n{method}")
         for aim in tables.aims(found, method):
             verdict = "met" if aim.met else f"MISSED by {aim.missed_by}"

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 SeedSet = Literal["tuning", "reporting"]
 
 TUNING_SEED: Final = 3_100_001
-REPORTING_SEED: Final = 3_200_002
+REPORTING_SEED: Final = 3_400_004
 SEEDS: Final[dict[SeedSet, int]] = {"tuning": TUNING_SEED, "reporting": REPORTING_SEED}
 
-N_SUBJECTS: Final = 307
+N_SUBJECTS: Final = 907
 """Prime, for the lattice; two visits each."""
 
 VISITS: Final = ("baseline", "week 12")

@@ -16,12 +16,11 @@ import numpy as np
 from flowkit import Dimension, GatingStrategy, Matrix, Sample, gates, transforms
 from sklearn.mixture import GaussianMixture
 
-from benchmarks.validity.checks import proposed_findings
 from tregflow.errors import PlacementError, TregflowError
 from tregflow.fcs import write_fcs
-from tregflow.gating import GatingResult, Tube, gate_sample, open_tube, place_gates
+from tregflow.gating import GatingResult, Tube, cut_evidence, gate_sample, open_tube, place_gates
 from tregflow.placement import Placement, share_cut
-from tregflow.qc import check_tube
+from tregflow.qc import check_placement, check_tube
 from tregflow.simulate import DETECTORS, SimulatedTube, TubeParams, simulate_tube
 from tregflow.simulate.model import SCALE_MAX, TIMESTEP
 from tregflow.template.model import RangeGate, Template
@@ -87,18 +86,17 @@ class Specimen:
 
 
 def by_template(
-    specimens: Sequence[Specimen], template: Template, sharings: Sequence[Sharing], *, check: bool = False
+    specimens: Sequence[Specimen], template: Template, sharings: Sequence[Sharing]
 ) -> dict[Sharing, list[Outcome]]:
     """Gate a subject's tubes, baseline first, with the cuts of CD25 and FOXP3 placed once and shared as said.
 
     `tube`: each tube its own. `subject`: the baseline's for all. `batch`: the median of those of the subject's tubes.
-    With `check` the proposed findings of `checks` are raised too.
     """
     tubes = [open_tube(s.path, template) for s in specimens]
     placed = [_place(tube, template) for tube in tubes]
     return {
         sharing: [
-            _gate(tube, template, specimen, _shared(placed, at, template, sharing), check=check)
+            _gate(tube, template, specimen, _shared(placed, at, template, sharing))
             for at, (tube, specimen) in enumerate(zip(tubes, specimens, strict=True))
         ]
         for sharing in sharings
@@ -112,12 +110,11 @@ Placed = Mapping[str, Placement | PlacementError]
 class _Cuts:
     """The cuts that a tube is gated with (none where there is none to use: `codes` says why).
 
-    `half_widths` are their uncertainties and `units` the robust SDs of the negatives, in scale values, CD25 first.
+    `half_widths` are their uncertainties in scale values, CD25 first.
     """
 
     frozen: dict[str, Placement]
     half_widths: tuple[float, ...]
-    units: tuple[float, ...]
     codes: tuple[str, ...]
 
 
@@ -135,7 +132,6 @@ def _place(tube: Tube, template: Template) -> Placed:
 def _shared(placed: Sequence[Placed], at: int, template: Template, sharing: Sharing) -> _Cuts:
     frozen: dict[str, Placement] = {}
     half_widths: list[float] = []
-    units: list[float] = []
     codes: list[str] = []
     for name in MARKER_GATES:
         gate = template.gate(name)
@@ -146,7 +142,7 @@ def _shared(placed: Sequence[Placed], at: int, template: Template, sharing: Shar
         mine = placed[at][name]
         if not own:
             code = mine.code if isinstance(mine, PlacementError) else "PLACEMENT_NO_SHARED"
-            return _Cuts({}, (), (), (code,))
+            return _Cuts({}, (), (code,))
         if not isinstance(mine, Placement) and sharing != "subject":
             codes.append("PLACEMENT_NOT_OWN")
         transform = template.transform(gate.dimensions[0])
@@ -154,11 +150,10 @@ def _shared(placed: Sequence[Placed], at: int, template: Template, sharing: Shar
         errors = [p.estimate.spread or 0.0 for p in own]
         unit = float(np.mean([p.estimate.quality.get("robust_sd", 0.0) for p in own]))
         half_widths.append(max((gate.place.uncertainty or 0.0) * unit, 1.96 * float(np.mean(errors))))
-        units.append(unit)
-    return _Cuts(frozen, tuple(half_widths), tuple(units), tuple(codes))
+    return _Cuts(frozen, tuple(half_widths), tuple(codes))
 
 
-def _gate(tube: Tube, template: Template, specimen: Specimen, cuts: _Cuts, *, check: bool) -> Outcome:
+def _gate(tube: Tube, template: Template, specimen: Specimen, cuts: _Cuts) -> Outcome:
     if not cuts.frozen:
         return Outcome(None, None, codes=cuts.codes)
     try:
@@ -178,12 +173,11 @@ def _gate(tube: Tube, template: Template, specimen: Specimen, cuts: _Cuts, *, ch
     if any(f.severity == "fail" for f in findings):
         return Outcome(None, None, codes=codes)
     edges = _scale_cuts(result, template)
-    cd4, reference = ([specimen.marker(m)[result[name].mask] for m in MARKERS] for name in ("cd4", "cd4_neg_t"))
+    cd4 = [specimen.marker(m)[result["cd4"].mask] for m in MARKERS]
     raised, lowered = (_count_above(cd4, _moved(edges, cuts.half_widths, sign)) for sign in (1, -1))
-    if check:
-        one_lower = _count_above(cd4, _moved(edges, cuts.units, -1))
-        positive = _count_above(reference, edges)
-        codes = (*codes, *proposed_findings(counts["treg"], one_lower, positive, counts["cd4_neg_t"]))
+    limits, evidence = template.qc.placement, cut_evidence(tube, template, result)
+    if limits is not None and evidence is not None:
+        codes = (*codes, *(f.code for f in check_placement(evidence, limits, template.endpoint.numerator)))
     return Outcome(result["treg"].mask, counts[template.endpoint.denominator], edges, (raised, lowered), codes)
 
 

@@ -52,7 +52,16 @@ def best_f1(values: tuple[NDArray[np.float64], NDArray[np.float64]], true: NDArr
     return float((2 * both / np.maximum(called + n_true, 1)).max())
 
 
-def pooled_change_bias(estimated: NDArray[np.float64], true: NDArray[np.float64]) -> float:
-    """Relative bias of the mean change (percentage points) over subjects; NaN without a change to compare with."""
+def pooled_change_bias(estimated: NDArray[np.float64], true: NDArray[np.float64]) -> tuple[float, float]:
+    """Relative bias of the mean change (percentage points) over subjects, and its standard error.
+
+    The error is that of a ratio of sums, `sqrt(n) SD(estimated - ratio true) / |sum true|`; NaN without a change to
+    compare with, and for a single subject.
+    """
     total = float(np.sum(true))
-    return float(np.sum(estimated - true)) / total if total else math.nan
+    if not total:
+        return math.nan, math.nan
+    ratio = float(np.sum(estimated)) / total
+    residual = estimated - ratio * true
+    se = math.sqrt(true.size) * float(np.std(residual, ddof=1)) / abs(total) if true.size > 1 else math.nan
+    return ratio - 1, se

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -34,18 +35,17 @@ from tregflow.template.model import Template
 from tregflow.template.registry import load_template
 
 HERE: Final = Path(__file__).resolve().parent
-RELEASED: Final = "treg-foxp3-pbmc@0.1.0"
-CANDIDATE: Final = str(HERE / "candidate.toml")
+RELEASED: Final = "treg-foxp3-pbmc@1.0.0"
+FORMER: Final = "treg-foxp3-pbmc@0.1.0"
 
-OURS: Final = "0.1.0, batch"
-PROPOSED: Final = "candidate, tube"
+OURS: Final = "1.0.0"
+BEFORE: Final = "0.1.0"
 VALLEY: Final = "valley per tube"
 METHODS: Final[Mapping[str, str]] = {
-    OURS: "released template 0.1.0 as it is: cuts shared by the subject's two tubes (their median)",
-    "0.1.0, subject": "released template, both visits with the baseline tube's cuts",
-    "0.1.0, tube": "released template, each tube its own cuts",
-    PROPOSED: "candidate template: each tube its own cuts, other k, two more findings",
-    "candidate, subject": "candidate template, both visits with the baseline tube's cuts",
+    OURS: "released template 1.0.0 as it is: each tube its own cuts, on its CD3+CD4- cells",
+    "1.0.0, subject": "the same rule, both visits with the baseline tube's cuts",
+    "1.0.0, batch": "the same rule, both visits with the median of the two tubes' cuts",
+    BEFORE: "released template 0.1.0 as it is: other k, cuts shared by the subject's two tubes (their median)",
     "fixed gates": "coordinates settled on a clear reference tube, run by FlowKit",
     VALLEY: "density minimum of CD25 and of FOXP3 among the tube's CD4+ cells, as openCyto",
     "mixture": "Gaussian mixture on CD25 and FOXP3 of the tube's CD4+ cells",
@@ -96,6 +96,25 @@ def run_study(seed_set: SeedSet, *, jobs: int) -> Result:
     return Result(subjects, tuple(rows))
 
 
+def write_rows(path: Path, result: Result) -> None:
+    """All rows as CSV, so that tables and page can be made again without a run."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Row._fields)
+        writer.writerows(result.rows)
+
+
+def read_rows(path: Path, seed_set: SeedSet) -> Result:
+    """The rows of an earlier run of the same design."""
+    texts = {"subject", "visit", "method", "codes"}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = tuple(
+            Row(**{name: value if name in texts else float(value) for name, value in line.items()})
+            for line in csv.DictReader(file)
+        )
+    return Result(make_design(seed_set), rows)
+
+
 def run_small(seed_set: SeedSet = "tuning") -> Result:
     """Seven subjects of at most 8,000 lymphocytes, one after the other in this process: a few seconds."""
     subjects = tuple(_smaller(subject) for subject in make_design(seed_set, SMALL_SUBJECTS))
@@ -125,18 +144,18 @@ def gate_subject(subject: Subject) -> list[Row]:
 
 
 def _ours(specimens: Sequence[Specimen]) -> Iterator[tuple[str, list[Outcome]]]:
-    sharings: tuple[tuple[str, str, tuple[Sharing, ...], bool], ...] = (
-        ("0.1.0", RELEASED, ("batch", "subject", "tube"), False),
-        ("candidate", CANDIDATE, ("tube", "subject"), True),
+    sharings: tuple[tuple[str, str, tuple[Sharing, ...]], ...] = (
+        (OURS, RELEASED, ("tube", "subject", "batch")),
+        (BEFORE, FORMER, ("batch",)),
     )
-    for name, template, modes, check in sharings:
-        found = by_template(specimens, _template(template), modes, check=check)
+    for name, template, modes in sharings:
+        found = by_template(specimens, _template(template), modes)
         for sharing, outcomes in found.items():
-            yield f"{name}, {sharing}", outcomes
+            yield name if sharing == modes[0] else f"{name}, {sharing}", outcomes
 
 
 def _others(specimens: Sequence[Specimen]) -> dict[str, list[Outcome]]:
-    template = _template(RELEASED)
+    template = _template(FORMER)
     found: dict[str, list[Outcome]] = {"fixed gates": [], VALLEY: [], "mixture": []}
     for specimen in specimens:
         upstream = run_flowkit(specimen, template, _fixed_cuts())
@@ -154,7 +173,7 @@ def _template(name: str) -> Template:
 @lru_cache(maxsize=1)
 def _fixed_cuts() -> dict[str, tuple[float, ...]]:
     with tempfile.TemporaryDirectory() as folder:
-        return settle_fixed(_template(RELEASED), Path(folder))
+        return settle_fixed(_template(FORMER), Path(folder))
 
 
 def _rows(subject: Subject, visit: int, specimen: Specimen, outcomes: Mapping[str, Outcome]) -> Iterable[Row]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.validity.design import FACTORS, VISITS
 from benchmarks.validity.metrics import pooled_change_bias
-from benchmarks.validity.study import METHODS, OURS, PROPOSED, VALLEY, Result, Row
+from benchmarks.validity.study import BEFORE, METHODS, OURS, VALLEY, Result, Row
 
 Mask = NDArray[np.bool_]
 
@@ -23,6 +23,7 @@ AIM_CHANGE: Final = 0.05
 AIM_TIMES_VALLEY: Final = 3.0
 AIM_COUNTING: Final = (0.93, 0.97)
 AIM_COMBINED: Final = 0.90
+TRUTHS: Final = {"identity_pct": "against identity", "positive_pct": "against marker-positive"}
 ENOUGH_SENSITIVITY: Final = 0.97
 LARGE_ERROR: Final = 0.25
 SEPARATED: Final = 0.99
@@ -115,14 +116,23 @@ def _or_nan(of: Callable[[NDArray[np.float64]], np.floating], values: NDArray[np
     return float(of(values)) if values.size and not np.isnan(values).all() else math.nan
 
 
-def change_bias(sheet: Sheet, subjects: Mask, truth: str = "identity_pct") -> list[tuple[float, int]]:
-    """Bias of the week-12 change by drift level, relative to the true mean change, and the subjects behind it."""
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """Bias of a mean change relative to the true one, its standard error over subjects, and how many there are."""
+
+    bias: float
+    se: float
+    n: int
+
+
+def change_bias(sheet: Sheet, subjects: Mask, truth: str = "identity_pct") -> list[Bias]:
+    """Bias of the week-12 change by drift level."""
     estimate, true = sheet["estimate_pct"], sheet[truth]
     change, true_change = estimate[1::2] - estimate[::2], true[1::2] - true[::2]
     drift = sheet.levels["gain_drift_pct"][::2]
     able = subjects & np.isfinite(change)
     groups = [able & (drift == level) for level in DRIFTS]
-    return [(pooled_change_bias(change[g], true_change[g]), int(g.sum())) for g in groups]
+    return [Bias(*pooled_change_bias(change[g], true_change[g]), int(g.sum())) for g in groups]
 
 
 def sensitive_subjects(sheet: Sheet) -> Mask:
@@ -151,8 +161,8 @@ def aims(found: Mapping[str, Sheet], method: str) -> tuple[Aim, ...]:
     everything = figures(sheet, np.ones(len(sheet.codes), dtype=bool))
     return (
         _at_most("median absolute relative error against the labels", everything["median_abs_error"], AIM_ERROR),
-        _change_aim(sheet),
-        _valley_aim(sheet, found[VALLEY]),
+        _change_aim(sheet, "positive_pct"),
+        _valley_aim(sheet, found[VALLEY], "positive_pct"),
         _counting_aim(sheet),
         _combined_aim(sheet),
         _missed_aim(int(everything["large_errors_missed"]), int(everything["large_errors"])),
@@ -164,24 +174,28 @@ def _at_most(name: str, value: float, limit: float) -> Aim:
     return Aim(name, f"<= {limit:.0%}", f"{value:.1%}", met, "" if met else f"{100 * (value - limit):.1f} points")
 
 
-def _change_aim(sheet: Sheet) -> Aim:
+def _change_aim(sheet: Sheet, truth: str) -> Aim:
     """A drift level without a subject is said to have none, and is not judged."""
-    name = "bias of the week-12 change at every drift level, baseline sensitivity >= 0.97"
-    biases = change_bias(sheet, sensitive_subjects(sheet))
-    text = ", ".join(
-        f"{drift:+g} %: " + ("no subject" if math.isnan(bias) else f"{bias:+.1%} (n={n})")
-        for drift, (bias, n) in zip(DRIFTS, biases, strict=True)
-    )
-    worst = max((abs(bias) for bias, _ in biases if not math.isnan(bias)), default=math.inf)
+    name = f"bias of the week-12 change at every drift level, baseline sensitivity >= 0.97, {TRUTHS[truth]}"
+    biases = change_bias(sheet, sensitive_subjects(sheet), truth)
+    text = ", ".join(f"{drift:+g} %: {_told(found)}" for drift, found in zip(DRIFTS, biases, strict=True))
+    worst = max((abs(found.bias) for found in biases if not math.isnan(found.bias)), default=math.inf)
     met = worst <= AIM_CHANGE
     return Aim(name, f"within {AIM_CHANGE:.0%}", text, met, "" if met else f"{100 * (worst - AIM_CHANGE):.1f} points")
 
 
-def _valley_aim(sheet: Sheet, valley: Sheet) -> Aim:
-    name = "that bias against the per-tube valley's, same subjects, at every drift level"
+def _told(found: Bias) -> str:
+    if math.isnan(found.bias):
+        return "no subject"
+    error = "" if math.isnan(found.se) else f" ± {found.se:.1%}"
+    return f"{found.bias:+.1%}{error} (n={found.n})"
+
+
+def _valley_aim(sheet: Sheet, valley: Sheet, truth: str) -> Aim:
+    name = f"that bias against the per-tube valley's, same subjects, at every drift level, {TRUTHS[truth]}"
     limit = f">= {AIM_TIMES_VALLEY:g} x smaller"
     subjects = sensitive_subjects(sheet)
-    ours, theirs = (np.abs([bias for bias, _ in change_bias(s, subjects)]) for s in (sheet, valley))
+    ours, theirs = (np.abs([b.bias for b in change_bias(s, subjects, truth)]) for s in (sheet, valley))
     both = np.isfinite(ours) & np.isfinite(theirs)
     if not both.any():
         return Aim(name, limit, "no subject", met=False, missed_by="nothing to judge")
@@ -273,17 +287,28 @@ def change_table(found: Mapping[str, Sheet]) -> Table:
         everyone = np.ones(len(sheet.codes) // 2, dtype=bool)
         for truth in ("identity_pct", "positive_pct"):
             judged = change_bias(sheet, sensitive_subjects(sheet), truth)
-            for drift, (a, n), (b, m) in zip(DRIFTS, change_bias(sheet, everyone, truth), judged, strict=True):
-                rows.append((method, truth.removesuffix("_pct"), f"{drift:g}", _number(a), n, _number(b), m))
-    names = ("method", "truth", "gain_drift_pct", "bias", "n_subjects", "bias_sensitive", "n_sensitive")
+            for drift, a, b in zip(DRIFTS, change_bias(sheet, everyone, truth), judged, strict=True):
+                figures_of = (_number(a.bias), _number(a.se), a.n, _number(b.bias), _number(b.se), b.n)
+                rows.append((method, truth.removesuffix("_pct"), f"{drift:g}", *figures_of))
+    names = (
+        "method",
+        "truth",
+        "gain_drift_pct",
+        "bias",
+        "se",
+        "n_subjects",
+        "bias_sensitive",
+        "se_sensitive",
+        "n_sensitive",
+    )
     return names, rows
 
 
 def aims_table(found: Mapping[str, Sheet]) -> Table:
-    """The aims for the released template and for the candidate."""
+    """The aims for the released template and for the version before it."""
     rows: list[tuple[object, ...]] = [
         (method, aim.name, aim.limit, aim.found, "met" if aim.met else "missed", aim.missed_by)
-        for method in (OURS, PROPOSED)
+        for method in (OURS, BEFORE)
         for aim in aims(found, method)
     ]
     return ("method", "aim", "limit", "found", "verdict", "missed_by"), rows

@@ -90,7 +90,7 @@ def with_controls(task: TubeTask, gates: Sequence[RangeGate], controls: Sequence
     chosen = {
         gate.id: control
         for gate in gates
-        if isinstance(gate.place, FmoQuantile) and (control := control_of(task, gate.place.control, controls))
+        if isinstance(gate.place, FmoQuantile) and (control := control_of(task, gate.place, controls))
     }
     return replace(task, controls=chosen)
 
@@ -174,6 +174,10 @@ def _doubts(
     gate: str, placed: Placement | TregflowError, scope: _Scope, task: TubeTask, kept: Anchor | None
 ) -> Iterator[Finding]:
     """What a person should know of a cut that was found elsewhere than on this tube."""
+    days = None if isinstance(placed, TregflowError) else placed.estimate.quality.get("control_days")
+    if days is not None and isinstance(placed, Placement):
+        message = f"{gate}: placed on {placed.reference}, an FMO tube of another batch, {days:g} days apart."
+        yield Finding("PLACEMENT_CONTROL_BORROWED", "review", message, population=gate)
     if task not in scope.anchors:
         return
     why = f"{placed.code}: {placed.message}" if isinstance(placed, TregflowError) else placed.message

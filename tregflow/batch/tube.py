@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tregflow.atomic import write_atomic
+from tregflow.batch.controls import days_apart, is_borrowed
 from tregflow.batch.convert import (
     acquisition_record,
     compensation_record,
@@ -19,12 +20,12 @@ from tregflow.batch.convert import (
 )
 from tregflow.errors import Finding, PlacementError, TregflowError
 from tregflow.fcs import read_fcs
-from tregflow.gating import gate_sample, moved_counts, needed_for, open_tube, place_gates, recount
-from tregflow.qc import check_tube
+from tregflow.gating import cut_evidence, gate_sample, moved_counts, needed_for, open_tube, place_gates, recount
+from tregflow.qc import check_placement, check_tube
 from tregflow.record import FindingRecord, ModeRecord, TubeIdentity, TubeRecord, sha256_bytes, write_record
 from tregflow.template.gatingml import write_gatingml
 from tregflow.template.loading import canonical_json
-from tregflow.template.model import has_rule
+from tregflow.template.model import FmoQuantile, RangeGate, has_rule
 from tregflow.version import __version__
 
 if TYPE_CHECKING:
@@ -160,7 +161,13 @@ def _place_on_control(gate: str, tube: Tube, task: TubeTask, control: TubeTask) 
         frozen=frozen,
         as_control=True,
     )[gate]
-    return replace(placed, reference=f"{placed.reference} of {control.name}")
+    placed = replace(placed, reference=f"{placed.reference} of {control.name}")
+    ranged = template.gate(gate)
+    rule = ranged.place if isinstance(ranged, RangeGate) else None
+    if not isinstance(rule, FmoQuantile) or not is_borrowed(task, control):
+        return placed
+    days = {"control_days": float(days_apart(task, control) or 0), "penalty": rule.window_penalty}
+    return replace(placed, estimate=replace(placed.estimate, quality={**placed.estimate.quality, **days}))
 
 
 def process_tube(task: TubeTask) -> Outcome:
@@ -204,7 +211,10 @@ def _process(task: TubeTask) -> TubeRecord:
         failure = Finding(error.code, "fail", error.message, population=population, remedy=error.remedy)
         return _record(task, tube.file if tube else None, None, (*(tube.findings if tube else ()), failure))
     counts = {p.id: p.n_events for p in result.populations}
-    findings = (*tube.findings, *result.findings, *check_tube(counts, result.n_events, task.template.template))
+    template = task.template.template
+    findings = (*tube.findings, *result.findings, *check_tube(counts, result.n_events, template))
+    if template.qc.placement is not None and (evidence := cut_evidence(tube, template, result)) is not None:
+        findings += tuple(check_placement(evidence, template.qc.placement, template.endpoint.numerator))
     _write_gates(task, tube, result)
     return _record(task, tube.file, (tube, result), findings)
 

@@ -10,8 +10,14 @@ from tregflow.placement.density import tail, valley
 from tregflow.placement.ellipse import ellipse, ellipse_coordinates, ellipse_shape
 from tregflow.placement.estimate import DECIMALS, SPACE, Estimate, Placement, Space, Status
 from tregflow.placement.place import from_baseline, from_template, place_band, place_cut, place_ellipse
-from tregflow.placement.quantiles import negative_spread, reference_quantile, robust_negative, shift_scale
-from tregflow.placement.share import TOUCHING, moved, moved_by_uncertainty, off_events, share_cut
+from tregflow.placement.quantiles import (
+    negative_spread,
+    reference_quantile,
+    robust_negative,
+    shift_scale,
+    without_positives,
+)
+from tregflow.placement.share import TOUCHING, lowered, moved, moved_by_uncertainty, off_events, share_cut
 
 __all__ = [
     "DECIMALS",
@@ -27,6 +33,7 @@ __all__ = [
     "ellipse_shape",
     "from_baseline",
     "from_template",
+    "lowered",
     "moved",
     "moved_by_uncertainty",
     "negative_spread",
@@ -41,4 +48,5 @@ __all__ = [
     "singlet_band",
     "tail",
     "valley",
+    "without_positives",
 ]

@@ -133,7 +133,7 @@ def from_template(rule: CutRule, gate: str, error: PlacementError) -> tuple[Plac
 def _estimate_cut(rule: CutRule, values: NDArray[np.float64], gate: str, reference: str) -> Estimate:
     if isinstance(rule, NegativeSpread | ShiftScale):
         if isinstance(rule, NegativeSpread):
-            estimate = negative_spread(values, rule.k)
+            estimate = negative_spread(values, rule.k, rule.clip)
         else:
             estimate = shift_scale(values, rule.cut, rule.location, rule.spread)
         _require_spread(estimate.quality["robust_sd"], 0.0, gate, f"the lower half of {reference}")

@@ -39,6 +39,8 @@ def share_cut(rule: CutRule, placed: Sequence[Placement], transform: Transform |
     spread = float(1.2533 * raw.std(ddof=1) / np.sqrt(m)) if m > 1 else placed[0].estimate.spread
     n = sum(p.estimate.n_reference for p in placed)
     quality = {"n_tubes": float(m), "lowest": float(raw.min()), "highest": float(raw.max())}
+    if penalties := [p.estimate.quality["penalty"] for p in placed if "penalty" in p.estimate.quality]:
+        quality["penalty"] = max(penalties)
     sds = [p.estimate.quality["robust_sd"] for p in placed if "robust_sd" in p.estimate.quality]
     if sds:
         quality["robust_sd"] = float(np.median(sds))
@@ -60,7 +62,8 @@ def moved_by_uncertainty(
     """The cut moved up (`direction` 1) or down (-1) by its uncertainty, None where that is not known.
 
     The distance is the larger of the template's stated `uncertainty`, in the rule's own unit (robust SDs for
-    `negative_spread` and `shift_scale`, else the transformed axis), and 1.96 standard errors; in the rule's space.
+    `negative_spread` and `shift_scale`, else the transformed axis), and 1.96 standard errors; in the rule's space. A
+    cut that stands on a control of another batch moves by its penalty more.
     """
     estimate = placement.estimate
     if not estimate.values:
@@ -72,8 +75,18 @@ def moved_by_uncertainty(
     known = [distance for distance in (stated, estimate.spread and 1.96 * estimate.spread) if distance is not None]
     if not known:
         return None
-    value = estimate.values[0] + direction * max(known)
+    value = estimate.values[0] + direction * (max(known) + estimate.quality.get("penalty", 0.0))
     cut = value if placement.space == "transformed" or transform is None else float(transform(np.array([value]))[0])
+    return moved(placement, round(cut, DECIMALS)) if np.isfinite(cut) else None
+
+
+def lowered(placement: Placement, transform: Transform | None, n_sd: float) -> Placement | None:
+    """The cut moved `n_sd` robust SDs of its reference away from the positives; None where the SD is not known."""
+    sd = placement.estimate.quality.get("robust_sd")
+    if sd is None or placement.space != "scale":
+        return None
+    value = placement.estimate.values[0] - n_sd * sd
+    cut = value if transform is None else float(transform(np.array([value]))[0])
     return moved(placement, round(cut, DECIMALS)) if np.isfinite(cut) else None
 
 

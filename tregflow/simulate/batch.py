@@ -417,7 +417,17 @@ def _study_toml(plans: tuple[TubePlan, ...]) -> str:
     roles = "".join(f'"{_role_word(role)}" = "{role}"\n' for role in controls)
     return rf"""[template]
 id = "treg-foxp3-pbmc"
-version = "0.1.0"
+version = "1.0.0"
+
+[[visits]]
+name = "BL"
+baseline = true
+
+[[visits]]
+name = "W12"
+
+[[visits]]
+name = "W24"
 
 [tubes]
 pattern = '^(?:(?P<subject>S\d+)_(?P<visit>[A-Z]+\d*)|(?P<batch>B\d+))_(?P<role>[A-Za-z0-9-]+)\.fcs$'

@@ -151,10 +151,15 @@ class CutPlace(Place):
 
 
 class NegativeSpread(CutPlace):
-    """`k` robust standard deviations above the median of an internal negative population, in scale values."""
+    """`k` robust standard deviations above the median of an internal negative population, in scale values.
+
+    With `clip`, what lies more than so many robust standard deviations above the median is no negative: it is left out,
+    again and again until nothing more goes, before median and spread are taken.
+    """
 
     rule: Literal["negative_spread"]
     k: Annotated[float, Field(gt=0)]
+    clip: Annotated[float, Field(ge=2.5)] | None = None
 
 
 class ReferenceQuantile(CutPlace):
@@ -168,11 +173,16 @@ class FmoQuantile(CutPlace):
     """The `q` quantile of a population of the FMO tube that leaves out `control`, in transformed values.
 
     The population is `reference`, by default the gate's parent, as the stained tube's gates find it in the FMO tube.
+    An FMO tube serves its own batch. With `window_days` one of another batch, drawn at most so many days from the
+    stained tube (`collected_at` of the manifest), serves where the batch has none: a finding says so, and the cut's
+    uncertainty grows by `window_penalty` (transformed axis), because staining and settings were another day's.
     """
 
     rule: Literal["fmo_quantile"]
     q: Annotated[float, Field(gt=0, lt=1)]
     control: str
+    window_days: Annotated[int, Field(ge=1)] | None = None
+    window_penalty: Annotated[float, Field(ge=0)] = 0.0
 
 
 class Valley(CutPlace):
@@ -336,12 +346,24 @@ class FractionLimit(Strict):
     fail: Interval | None = None
 
 
+class PlacementLimits(Strict):
+    """How far the deciding cuts may be from clear; a tube beyond a limit is reviewed, never failed.
+
+    `sensitive_pct`: what the numerator may grow by, in percent, with every deciding cut one robust SD lower.
+    `reference_positive_pct`: how much of the cuts' common reference may lie beyond all of them, in percent.
+    """
+
+    sensitive_pct: Annotated[float, Field(gt=0)] | None = None
+    reference_positive_pct: Annotated[float, Field(gt=0, lt=100)] | None = None
+
+
 class Qc(Strict):
     """Limits of the tube checks. `pct_of_parent` may not name the numerator: that would drop responders."""
 
     denominator_events_review: Annotated[int, Field(ge=0)] = 20000
     numerator_events_review: Annotated[int, Field(ge=0)] = 100
     pct_of_parent: dict[Identifier, FractionLimit] = {}
+    placement: PlacementLimits | None = None
 
 
 class ChangelogEntry(Strict):
