@@ -439,7 +439,7 @@ def test_a_tube_without_events_is_said_as_such(tmp_path: Path) -> None:
 
 
 def test_one_tube_with_its_record_has_the_counts_of_the_run(sample_run: Path) -> None:
-    template = tf.load_template("treg-foxp3-pbmc@1.0.0")
+    template = tf.load_template("treg-foxp3-pbmc@0.2.0")
     for name in ("S01_W12", "S03_BL"):
         record = tf.read_record(sample_run / "samples" / f"{name}_stained.json")
         result = tf.gate(SAMPLE / f"{name}_stained.fcs", template, record=record)

@@ -50,7 +50,7 @@ def test_what_is_said() -> None:
 
 def test_the_evidence_is_what_numpy_counts() -> None:
     """PLACEMENT_REFERENCE_POSITIVE and PLACEMENT_SENSITIVE rest on these counts."""
-    template = load_template("treg-foxp3-pbmc@1.0.0").template
+    template = load_template("treg-foxp3-pbmc@0.2.0").template
     tube = open_tube(ROOT / "sample_fcs" / "S02_BL_stained.fcs", template)
     result = gate_sample(tube.sample, template, channels=tube.channels, spillover=tube.spillover)
     evidence = cut_evidence(tube, template, result)
@@ -70,7 +70,7 @@ def test_the_evidence_is_what_numpy_counts() -> None:
 
 
 def test_a_template_without_deciding_cuts_has_no_evidence() -> None:
-    template = load_template("treg-foxp3-pbmc@1.0.0").template
+    template = load_template("treg-foxp3-pbmc@0.2.0").template
     tube = open_tube(ROOT / "sample_fcs" / "S02_BL_stained.fcs", template)
     result = gate_sample(tube.sample, template, channels=tube.channels, spillover=tube.spillover)
     fixed = template.model_copy(update={"gates": tuple(g for g in template.gates if g.id in {"singlets", "viable"})})

@@ -113,6 +113,7 @@ def row(subject: str, visit: str, estimate: float, identity: float, **more: obje
         "visit": visit,
         "method": study.OURS,
         "generating_pct": identity,
+        "positive_generating_pct": identity,
         "identity_pct": identity,
         "positive_pct": identity,
         "separable": 1.0,

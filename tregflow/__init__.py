@@ -1,7 +1,7 @@
 """Per-visit Treg percentages from FCS files, gated against a versioned template.
 
 >>> import tregflow as tf
->>> template = tf.load_template("treg-foxp3-pbmc@1.0.0")
+>>> template = tf.load_template("treg-foxp3-pbmc@0.2.0")
 >>> result = tf.gate("sample_fcs/S01_W12_stained.fcs", template)
 >>> result["treg"].n_events, result["lymphocytes"].n_events
 (410, 24081)

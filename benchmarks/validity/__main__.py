@@ -42,8 +42,8 @@ def main() -> None:
     found = tables.sheets(result)
     for method in (OURS, BEFORE):
         print(f"\n{method}")
-        for aim in tables.aims(found, method):
-            verdict = "met" if aim.met else f"MISSED by {aim.missed_by}"
+        for aim in (*tables.aims(found, method), *tables.reported(found, method)):
+            verdict = aim.verdict if aim.met or not aim.judged else f"MISSED by {aim.missed_by}"
             print(f"  {verdict:<24} {aim.name} ({aim.limit}): {aim.found}")
     if not options.small:
         results = options.out or HERE / "results"

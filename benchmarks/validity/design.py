@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from tregflow.simulate import TubeParams
+from tregflow.simulate import TubeParams, positive_of_lymphocytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SeedSet = Literal["tuning", "reporting"]
 
+# 3,200,002 and 3,400,004 reported earlier versions of the rule and were looked at: they report nothing any more
 TUNING_SEED: Final = 3_100_001
-REPORTING_SEED: Final = 3_400_004
+REPORTING_SEED: Final = 3_500_005
 SEEDS: Final[dict[SeedSet, int]] = {"tuning": TUNING_SEED, "reporting": REPORTING_SEED}
 
 N_SUBJECTS: Final = 907
@@ -85,6 +86,10 @@ class Subject:
         """The probability, in percent, that a lymphocyte of the tube is a Treg cell."""
         tube = self.tubes[visit]
         return 100 * tube.treg_of_lymphocytes * tube.treg_fold
+
+    def positive_generating_pct(self, visit: int) -> float:
+        """The probability, in percent, that a lymphocyte is CD4+ and an ideal cut calls it CD25+FOXP3+."""
+        return 100 * positive_of_lymphocytes(self.tubes[visit])
 
 
 def make_design(seed_set: SeedSet, n_subjects: int = N_SUBJECTS) -> tuple[Subject, ...]:

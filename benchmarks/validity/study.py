@@ -35,16 +35,16 @@ from tregflow.template.model import Template
 from tregflow.template.registry import load_template
 
 HERE: Final = Path(__file__).resolve().parent
-RELEASED: Final = "treg-foxp3-pbmc@1.0.0"
+RELEASED: Final = "treg-foxp3-pbmc@0.2.0"
 FORMER: Final = "treg-foxp3-pbmc@0.1.0"
 
-OURS: Final = "1.0.0"
+OURS: Final = "0.2.0"
 BEFORE: Final = "0.1.0"
 VALLEY: Final = "valley per tube"
 METHODS: Final[Mapping[str, str]] = {
-    OURS: "released template 1.0.0 as it is: each tube its own cuts, on its CD3+CD4- cells",
-    "1.0.0, subject": "the same rule, both visits with the baseline tube's cuts",
-    "1.0.0, batch": "the same rule, both visits with the median of the two tubes' cuts",
+    OURS: "released template 0.2.0 as it is: each tube its own cuts, on its CD3+CD4- cells",
+    "0.2.0, subject": "the same rule, both visits with the baseline tube's cuts",
+    "0.2.0, batch": "the same rule, both visits with the median of the two tubes' cuts",
     BEFORE: "released template 0.1.0 as it is: other k, cuts shared by the subject's two tubes (their median)",
     "fixed gates": "coordinates settled on a clear reference tube, run by FlowKit",
     VALLEY: "density minimum of CD25 and of FOXP3 among the tube's CD4+ cells, as openCyto",
@@ -57,14 +57,16 @@ SMALL_LYMPHOCYTES: Final = 8_000
 class Row(NamedTuple):
     """One tube under one method. Percentages are of lymphocytes, 0 to 100; NaN where the method gives no number.
 
-    `generating_pct` is the probability behind the tube, `identity_pct` its labels' count, `positive_pct` the CD4 T
-    cells that an ideal cut at baseline brightness calls CD25+FOXP3+. `separable` is the best F1 any two cuts reach.
+    `generating_pct` is the probability of a Treg cell behind the tube, `identity_pct` its labels' count;
+    `positive_generating_pct` and `positive_pct` are those of the CD4 T cells that an ideal cut at baseline brightness
+    calls CD25+FOXP3+. `separable` is the best F1 any two cuts reach.
     """
 
     subject: str
     visit: str
     method: str
     generating_pct: float
+    positive_generating_pct: float
     identity_pct: float
     positive_pct: float
     separable: float
@@ -183,7 +185,8 @@ def _rows(subject: Subject, visit: int, specimen: Specimen, outcomes: Mapping[st
     separable = best_f1((specimen.marker("CD25")[cd4], specimen.marker("FOXP3")[cd4]), treg[cd4])
     positive = 100 * _n_positive(tube) / int(tube.labels.is_in(*LYMPHOCYTES).sum())
     truth = tube.truth.treg_pct_of_lymphocytes or 0.0
-    known = (subject.generating_pct(visit), truth, positive, separable)
+    generating = (subject.generating_pct(visit), subject.positive_generating_pct(visit))
+    known = (*generating, truth, positive, separable)
     for method, outcome in outcomes.items():
         figures = (np.nan,) * 8
         if outcome.numerator is not None and outcome.n_denominator:

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -63,9 +63,9 @@ class Sheet:
         """Which tubes have a finding or an error."""
         return np.array([bool(code) for code in self.codes])
 
-    def covered(self, interval: str) -> Mask:
+    def covered(self, interval: str, truth_column: str = "generating_pct") -> Mask:
         """Whose interval (`count` or `combined`) holds the generating probability."""
-        truth = self["generating_pct"]
+        truth = self[truth_column]
         return (self[f"{interval}_low"] <= truth) & (truth <= self[f"{interval}_high"])
 
 
@@ -153,6 +153,12 @@ class Aim:
     found: str
     met: bool
     missed_by: str = ""
+    judged: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """What the tables say of it."""
+        return ("met" if self.met else "missed") if self.judged else "reported"
 
 
 def aims(found: Mapping[str, Sheet], method: str) -> tuple[Aim, ...]:
@@ -167,6 +173,57 @@ def aims(found: Mapping[str, Sheet], method: str) -> tuple[Aim, ...]:
         _combined_aim(sheet),
         _missed_aim(int(everything["large_errors_missed"]), int(everything["large_errors"])),
     )
+
+
+def reported(found: Mapping[str, Sheet], method: str) -> tuple[Aim, ...]:
+    """What stands beside the aims and is not judged: the other truth, and where the drug leaves conventional cells."""
+    sheet, valley = found[method], found[VALLEY]
+    unmoved = (sheet.levels["cd4_foxp3_fold"] == 1) & (sheet.levels["cd4_cd25_fold"] == 1)
+    rows = (
+        _change_aim(sheet, "identity_pct"),
+        _valley_aim(sheet, valley, "identity_pct"),
+        _scatter(sheet, valley),
+        _counting_aim(sheet, "positive_generating_pct"),
+        _unmoved_change(sheet, unmoved),
+        _unmoved_coverage(sheet, sheet.levels["cd4_foxp3_fold"] == 1),
+    )
+    return tuple(replace(row, judged=False, missed_by="") for row in rows)
+
+
+def _scatter(sheet: Sheet, valley: Sheet) -> Aim:
+    """The SD over subjects of the error of the change, in percentage points: ours beside the valley's."""
+    subjects = sensitive_subjects(sheet) & valley.evaluable[::2] & valley.evaluable[1::2]
+    drift = sheet.levels["gain_drift_pct"][::2]
+    texts, ratios = [], []
+    for level in DRIFTS:
+        spreads = []
+        for each in (sheet, valley):
+            off = each["estimate_pct"] - each["positive_pct"]
+            error = (off[1::2] - off[::2])[subjects & (drift == level)]
+            spreads.append(float(np.std(error, ddof=1)) if error.size > 1 else math.nan)
+        ratios.append(spreads[1] / spreads[0] if spreads[0] else math.nan)
+        texts.append(f"{level:+g} %: {spreads[0]:.2f} against {spreads[1]:.2f}")
+    name = "SD of the error of the week-12 change against the valley's, same subjects, points, against marker-positive"
+    least = min((r for r in ratios if not math.isnan(r)), default=math.nan)
+    return Aim(name, "", f"{', '.join(texts)}; at least {least:.1f} x smaller", met=False)
+
+
+def _unmoved_change(sheet: Sheet, unmoved: Mask) -> Aim:
+    subjects = sensitive_subjects(sheet) & unmoved[::2]
+    estimate, true = ((sheet[name][1::2] - sheet[name][::2])[subjects] for name in ("estimate_pct", "identity_pct"))
+    bias = Bias(*pooled_change_bias(estimate, true), estimate.size)
+    name = "bias of the week-12 change, all drift levels, no brightening of conventional CD4 cells, against identity"
+    return Aim(name, f"within {AIM_CHANGE:.0%}", _told(bias), met=False)
+
+
+def _unmoved_coverage(sheet: Sheet, unmoved: Mask) -> Aim:
+    few = sheet.evaluable & (sheet.levels["n_lymphocytes"] <= FEW_LYMPHOCYTES) & unmoved
+    covered = sheet.covered("count")[few & (sheet["separable"] >= SEPARATED)]
+    text = f"{_or_nan(np.mean, covered.astype(float)):.1%} (n={covered.size})"
+    name = (
+        "counting interval covers the generating probability, separated, no brightening of FOXP3 of conventional cells"
+    )
+    return Aim(name, f"{AIM_COUNTING[0]:.0%} to {AIM_COUNTING[1]:.0%}", text, met=False)
 
 
 def _at_most(name: str, value: float, limit: float) -> Aim:
@@ -207,18 +264,19 @@ def _valley_aim(sheet: Sheet, valley: Sheet, truth: str) -> Aim:
     return Aim(name, limit, text, met, "" if met else f"worst level {float(times.min()):.1f} x")
 
 
-def _counting_aim(sheet: Sheet) -> Aim:
+def _counting_aim(sheet: Sheet, truth: str = "generating_pct") -> Aim:
     few = sheet.evaluable & (sheet.levels["n_lymphocytes"] <= FEW_LYMPHOCYTES)
     parts = []
     for separable in (SEPARATED, LESS_SEPARATED):
-        covered = sheet.covered("count")[few & (sheet["separable"] >= separable)]
+        covered = sheet.covered("count", truth)[few & (sheet["separable"] >= separable)]
         parts.append((separable, _or_nan(np.mean, covered.astype(float)), covered.size))
     value = parts[0][1]
     low, high = AIM_COUNTING
     met = low <= value <= high
     missed = "" if met else f"{100 * max(low - value, value - high):.1f} points"
     text = "; ".join(f"{each:.1%} where the best F1 >= {separable:g} (n={n})" for separable, each, n in parts)
-    name = "counting interval covers the generating probability, separated tubes of up to 20,000 lymphocytes"
+    what = "generating probability" if truth == "generating_pct" else "generating probability of marker-positive"
+    name = f"counting interval covers the {what}, separated tubes of up to 20,000 lymphocytes"
     return Aim(name, f"{low:.0%} to {high:.0%}", text, met, missed)
 
 
@@ -307,9 +365,9 @@ def change_table(found: Mapping[str, Sheet]) -> Table:
 def aims_table(found: Mapping[str, Sheet]) -> Table:
     """The aims for the released template and for the version before it."""
     rows: list[tuple[object, ...]] = [
-        (method, aim.name, aim.limit, aim.found, "met" if aim.met else "missed", aim.missed_by)
+        (method, aim.name, aim.limit, aim.found, aim.verdict, aim.missed_by)
         for method in (OURS, BEFORE)
-        for aim in aims(found, method)
+        for aim in (*aims(found, method), *reported(found, method))
     ]
     return ("method", "aim", "limit", "found", "verdict", "missed_by"), rows
 

@@ -26,7 +26,7 @@ from tregflow.simulate.model import (
     Population,
     TubeParams,
 )
-from tregflow.simulate.tube import Labels, SimulatedTube, TubeTruth, simulate_tube
+from tregflow.simulate.tube import Labels, SimulatedTube, TubeTruth, positive_of_lymphocytes, simulate_tube
 
 __all__ = [
     "BASELINE",
@@ -50,6 +50,7 @@ __all__ = [
     "TubeTruth",
     "VisitSpec",
     "plan_batch",
+    "positive_of_lymphocytes",
     "simulate_batch",
     "simulate_tube",
 ]

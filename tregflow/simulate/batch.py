@@ -417,7 +417,7 @@ def _study_toml(plans: tuple[TubePlan, ...]) -> str:
     roles = "".join(f'"{_role_word(role)}" = "{role}"\n' for role in controls)
     return rf"""[template]
 id = "treg-foxp3-pbmc"
-version = "1.0.0"
+version = "0.2.0"
 
 [[visits]]
 name = "BL"

@@ -56,6 +56,7 @@ _HEIGHT_PER_AREA: Final = 0.88
 _FLUORESCENCE_STEP: Final = 0.1
 _CLOG_RATE: Final = 0.25
 """Share of the usual event rate that passes a clog."""
+_POSITIVE_SEED: Final = 20_240_312
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,19 @@ def simulate_tube(params: TubeParams, seed: int | np.random.SeedSequence) -> Sim
     for array in (events, spillover, *(getattr(labels, name) for name in Labels.__slots__)):
         array.flags.writeable = False
     return SimulatedTube(params, events, CHANNELS, spillover, labels, _count(labels))
+
+
+def positive_of_lymphocytes(params: TubeParams, n: int = 60_000) -> float:
+    """The probability that a lymphocyte is a CD4 T cell that an ideal cut calls CD25+FOXP3+ (`Labels.cd25_positive`).
+
+    Drawn, `n` cells of each CD4 state, with a seed of its own: the same for the same settings.
+    """
+    mix = lymphocyte_mix(params)
+    names = [name for name in mix if STATES[name].population in CD4_T]
+    rng = np.random.Generator(np.random.PCG64(_POSITIVE_SEED))
+    specific = _draw_antigens(np.repeat([_STATE_INDEX[name] for name in names], n), params, rng)
+    positive = (specific[:, _CD25] >= CD25_CUT) & (specific[:, _FOXP3] >= FOXP3_CUT)
+    return float(positive.reshape(len(names), n).mean(axis=1) @ np.array([mix[name] for name in names]))
 
 
 def _count(labels: Labels) -> TubeTruth:
