@@ -24,7 +24,7 @@ _JUDGED = (
     "The change is judged against the marker-positive truth: a cut on negatives says which cells are positive, and "
     "where the drug brightens conventional CD4 cells more of them are. That those are no Treg cells by identity no "
     "such cut can see: the rows that are `reported` and not judged say what it does to the change. The counting "
-    "interval is judged against the probability of a Treg cell by identity, the stricter reading; the other is reported. "
+    "interval is judged against the probability of a Treg cell by identity, the stricter reading. "
     "Bias comes with its standard error over subjects."
 )
 

@@ -202,10 +202,12 @@ def _scatter(sheet: Sheet, valley: Sheet) -> Aim:
             error = (off[1::2] - off[::2])[subjects & (drift == level)]
             spreads.append(float(np.std(error, ddof=1)) if error.size > 1 else math.nan)
         ratios.append(spreads[1] / spreads[0] if spreads[0] else math.nan)
-        texts.append(f"{level:+g} %: {spreads[0]:.2f} against {spreads[1]:.2f}")
+        if not math.isnan(spreads[0]):
+            texts.append(f"{level:+g} %: {spreads[0]:.2f} against {spreads[1]:.2f}")
     name = "SD of the error of the week-12 change against the valley's, same subjects, points, against marker-positive"
-    least = min((r for r in ratios if not math.isnan(r)), default=math.nan)
-    return Aim(name, "", f"{', '.join(texts)}; at least {least:.1f} x smaller", met=False)
+    least = min((r for r in ratios if not math.isnan(r)), default=None)
+    text = "too few subjects" if least is None else f"{', '.join(texts)}; at least {least:.1f} x smaller"
+    return Aim(name, "", text, met=False)
 
 
 def _unmoved_change(sheet: Sheet, unmoved: Mask) -> Aim:
@@ -220,9 +222,7 @@ def _unmoved_coverage(sheet: Sheet, unmoved: Mask) -> Aim:
     few = sheet.evaluable & (sheet.levels["n_lymphocytes"] <= FEW_LYMPHOCYTES) & unmoved
     covered = sheet.covered("count")[few & (sheet["separable"] >= SEPARATED)]
     text = f"{_or_nan(np.mean, covered.astype(float)):.1%} (n={covered.size})"
-    name = (
-        "counting interval covers the generating probability, separated, no brightening of FOXP3 of conventional cells"
-    )
+    name = "counting interval covers the generating probability, separated, no brightening of conventional FOXP3"
     return Aim(name, f"{AIM_COUNTING[0]:.0%} to {AIM_COUNTING[1]:.0%}", text, met=False)
 
 
