@@ -15,8 +15,10 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.pages import write_block
 from benchmarks.validity import tables
-from benchmarks.validity.page import page
+from benchmarks.validity.drawing import draw_change
+from benchmarks.validity.page import page, summary
 from benchmarks.validity.study import BEFORE, HERE, OURS, read_rows, run_small, run_study, write_rows
 
 
@@ -55,6 +57,9 @@ def main() -> None:
         docs.mkdir(exist_ok=True)
         text = page(result, found, options.seeds)
         (docs / "validity.md").write_text(text, encoding="utf-8", newline="")
+        (docs / "placement-change.svg").write_text(draw_change(found), encoding="utf-8", newline="")
+        if options.out is None:
+            write_block(docs / "placement.md", "study", summary(found))
     print(f"\n{len(result.rows)} rows in {time.perf_counter() - start:.0f} s", file=sys.stderr)
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from benchmarks.validity.design import FACTORS, REPORTING_SEED, TUNING_SEED, WORDS, SeedSet
-from benchmarks.validity.study import BEFORE, METHODS, OURS, VALLEY, Result
+from benchmarks.validity.study import BEFORE, HERE, METHODS, OURS, VALLEY, Result
 from benchmarks.validity.tables import (
     DRIFTS,
     Sheet,
+    aims,
     aims_table,
     as_markdown,
     change_bias,
@@ -19,6 +20,7 @@ from benchmarks.validity.tables import (
     sensitive_subjects,
 )
 
+TRIED = HERE / "tried.md"
 COMMAND = "python -m benchmarks.validity"
 _JUDGED = (
     "The change is judged against the marker-positive truth: a cut on negatives says which cells are positive, and "
@@ -36,12 +38,24 @@ def page(result: Result, found: Mapping[str, Sheet], seed_set: SeedSet) -> str:
         _preface(len(result.subjects), seed_set),
         "## Methods\n\n" + as_markdown(("method", "what it does"), list(METHODS.items())),
         "## Aims\n\n" + _JUDGED + "\n\n" + as_markdown(*aims_table(found)),
+        TRIED.read_text(encoding="utf-8").strip(),
         "## Percentage of lymphocytes, all tubes\n\n" + _methods(found),
         "## Bias of the week-12 change by gain drift\n\n" + _drift(found),
         "## By level of every factor\n\n" + _levels(found),
         "All methods: `methods.csv`, `levels.csv`, `change.csv` and `aims.csv` in `benchmarks/validity/results/`.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def summary(found: Mapping[str, Sheet]) -> str:
+    """The study in two tables, for the page of the immunologist."""
+    rows = [(aim.name, aim.limit, aim.found, aim.verdict) for aim in aims(found, OURS)]
+    return (
+        f"Template {OURS}, on subjects that nothing was tuned on:\n\n"
+        + as_markdown(("aim", "limit", "found", "verdict"), rows)
+        + "\n\nAll methods, all tubes:\n\n"
+        + _methods(found)
+    )
 
 
 def _preface(n: int, seed_set: SeedSet) -> str:

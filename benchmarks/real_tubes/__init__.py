@@ -1,0 +1,1 @@
+"""What the placement rules do on recorded tubes: `python -m benchmarks.real_tubes`."""
