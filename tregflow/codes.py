@@ -240,6 +240,10 @@ CODES: dict[str, Code] = {
         "a released template's content is not what was released",
         "Restore the released file; a change needs a new version.",
     ),
+    "TEMPLATE_TWICE": Code(
+        "a version is shipped and in the laboratory's own folder, with different content",
+        "Give the laboratory's template an id or a version of its own.",
+    ),
     "TEMPLATE_FOLDER_MISSING": Code("the shipped templates are not found", "Install tregflow again."),
     "TEMPLATE_REGISTRY_INVALID": Code("the registry of released templates cannot be read", "Restore registry.toml."),
     # --- placement and gating --------------------------------------------------------------------------------------
