@@ -115,7 +115,7 @@ def list_templates(folder: Path | None = None, own: Path | None = None) -> tuple
 
 
 def load_template(name: str, folder: Path | None = None, *, own: Path | None = None) -> LoadedTemplate:
-    """Load `id@version` from the shipped or the laboratory's own templates, or a template from a path ending in `.toml`.
+    """Load `id@version` from the shipped or the laboratory's own templates, or a path ending in `.toml`.
 
     A file that is in a registry must have the registered content, wherever it lies; one that is in none is a draft.
     A version may be in both folders with the same content only; of two statuses the graver one counts, so that a
@@ -136,6 +136,8 @@ def load_template(name: str, folder: Path | None = None, *, own: Path | None = N
     """
     shipped = templates_folder() if folder is None else folder
     path, source = _file(name, shipped, own)
+    if own is None and (path.resolve().parent.parent / REGISTRY).is_file():
+        own = path.resolve().parent.parent  # a file that lies in a template folder has the status that it has there
     read = read_template_file(path)
     template = read.template
     if not name.endswith(".toml") and f"{template.id}@{template.version}" != name:
