@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from tregflow.errors import TemplateError, not_utf8
+from tregflow.errors import Finding, TemplateError, not_utf8
 from tregflow.template.loading import read_template_file
 from tregflow.template.model import Strict, Template
 from tregflow.template.reasons import reason
@@ -18,6 +18,7 @@ from tregflow.template.reasons import reason
 LifeCycle = Literal["draft", "released", "retired", "flagged"]
 Source = Literal["shipped", "own"]
 FOLDER, REGISTRY = "gating_templates", "registry.toml"
+_STATUS_CODES = {"draft": "TEMPLATE_DRAFT", "retired": "TEMPLATE_RETIRED", "flagged": "TEMPLATE_FLAGGED"}
 GRAVITY: tuple[LifeCycle, ...] = ("draft", "released", "retired", "flagged")
 
 
@@ -68,6 +69,19 @@ class LoadedTemplate:
     def name(self) -> str:
         """`id@version`, as a person types it."""
         return f"{self.template.id}@{self.template.version}"
+
+    @property
+    def mark(self) -> str:
+        """The status in capitals, as everything made with the template says it; empty for a release."""
+        return "" if self.status == "released" else self.status.upper()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What stands on every tube that is gated with a draft, a retired or a flagged template."""
+        if self.status == "released":
+            return ()
+        reason = f" ({self.reason})" if self.reason else ""
+        return (Finding(_STATUS_CODES[self.status], "review", f"{self.name} is {self.mark}{reason}."),)
 
 
 def templates_folder() -> Path:
@@ -163,6 +177,11 @@ def load_template(name: str, folder: Path | None = None, *, own: Path | None = N
         if GRAVITY.index(entry.status) > GRAVITY.index(loaded.status):
             loaded = replace(loaded, status=entry.status, reason=entry.reason, source=registered)
     return loaded
+
+
+def template_file(name: str, *, own: Path | None = None) -> Path:
+    """The file of a template, named as for `load_template`."""
+    return _file(name, templates_folder(), own)[0]
 
 
 def _file(name: str, shipped: Path, own: Path | None) -> tuple[Path, Source]:
