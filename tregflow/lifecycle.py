@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
 LEDGER = "ledger.jsonl"
 _ACTIONS = ("released", "retired", "flagged")
-_HEAD = """# Released versions and the SHA-256 of their canonical content, as `tregflow template release`, `retire` and `flag`
-# write them. A released file is immutable; a version that is not listed here is a draft. ledger.jsonl says the same.
+_HEAD = """# Released versions and the SHA-256 of their canonical content, as `tregflow template release`, `retire`
+# and `flag` write them, and ledger.jsonl with them. A released file is immutable; what is not listed is a draft.
 """
 
 

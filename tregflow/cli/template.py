@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tregflow.cli.options import TemplatesFolder
+from tregflow.cli.options import Jobs, TemplatesFolder
+
+if TYPE_CHECKING:
+    from tregflow.template.diff import TemplateDiff
+    from tregflow.template.registry import LoadedTemplate
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -95,9 +100,8 @@ def new(
     if template_id is None and came_from is None:
         raise typer.BadParameter("give an ID, or a template to begin from with --from", param_hint="ID")
     path = new_template(_working(templates), template_id, came_from=came_from, part=part.value)
-    typer.echo(
-        f"{path}\nA draft: it runs, and everything it makes says DRAFT. Edit it, then: tregflow template validate {path}"
-    )
+    typer.echo(f"{path}\nA draft: it runs, and everything it makes says DRAFT. Edit it, then validate it:")
+    typer.echo(f"tregflow template validate {path}")
 
 
 @app.command()
@@ -139,6 +143,79 @@ def flag(
     from tregflow.screen.template import print_marked
 
     print_marked(flag_template(_working(templates), name, reason=reason))
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="ID@VERSION or path: what there is.")],
+    after: Annotated[str, typer.Argument(help="ID@VERSION or path: what it is to become.")],
+    on: Annotated[list[Path] | None, typer.Option("--on", help="Batch to gate under both; may be repeated.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for --on.  [default: results/change-<before>-<after>]")
+    ] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option("--baseline", help="Baseline visit.  [default: those that study.toml names]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the differences as JSON.")] = False,
+    jobs: Jobs = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run's results.")] = False,
+    templates: TemplatesFolder = None,
+) -> None:
+    """What two templates differ in, and the version that it demands; with --on, what it does to the numbers."""
+    from tregflow.template.diff import diff_templates
+    from tregflow.template.registry import load_template
+
+    own = _own(templates)
+    one, other = load_template(before, own=own), load_template(after, own=own)
+    found = diff_templates(one.template, other.template)
+    if as_json:
+        _print_json(one, other, found)
+    else:
+        from tregflow.screen.template import print_diff
+
+        print_diff(one, other, found)
+    if on:
+        folder = out or Path("results") / f"change-{one.name}-{other.name}"
+        _compare(on, (one, other), (before, after), found, folder, own, baseline or (), jobs, overwrite=overwrite)
+
+
+def _print_json(one: LoadedTemplate, other: LoadedTemplate, found: TemplateDiff) -> None:
+    import json
+
+    sides = {
+        key: {"name": side.name, "sha256": side.sha256, "status": side.status}
+        for key, side in (("before", one), ("after", other))
+    }
+    typer.echo(json.dumps(sides | found.to_json(), indent=1, ensure_ascii=False))
+
+
+def _compare(
+    batches: list[Path],
+    sides: tuple[LoadedTemplate, LoadedTemplate],
+    names: tuple[str, str],
+    found: TemplateDiff,
+    out: Path,
+    own: Path | None,
+    baseline: Sequence[str],
+    jobs: int | None,
+    *,
+    overwrite: bool,
+) -> None:
+    """Gate batches under both templates, write the page, print the effect; exit 3 where it is incomplete."""
+    from tregflow.batch.effect import gate_under_both
+    from tregflow.report import write_report
+    from tregflow.report.change import Change, write_change
+    from tregflow.screen.change import print_effect
+    from tregflow.screen.run import RunProgress
+
+    with RunProgress() as progress:
+        effect = gate_under_both(
+            batches, sides, names, out, own=own, baseline=baseline, jobs=jobs, overwrite=overwrite,
+            progress=progress, render=write_report,
+        )  # fmt: skip
+    page = write_change(Change(*sides, found, effect.tubes, effect.changes, effect.baseline), out)
+    print_effect(effect, page)
+    raise typer.Exit(3 if effect.incomplete else 0)
 
 
 def _own(templates: Path | None) -> Path | None:
