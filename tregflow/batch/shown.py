@@ -33,7 +33,8 @@ def shown_record(path: Path, template: LoadedTemplate) -> TubeRecord:
         raise BatchError("FILE_UNREADABLE", f"{path.name}: {error.strerror or error}.") from error
     shared = [g.id for g in template.template.gates if isinstance(g, RangeGate) and g.place and g.place.share != "tube"]
     alone = f"{', '.join(shared)}: shared by {template.name} between tubes, placed here on {path.name} alone."
-    known = (*template.findings, *([Finding("PLACEMENT_ALONE", "review", alone)] if shared else []))
+    remedy = "Look in the batch's report for the cuts that its tubes share."
+    known = (*template.findings, *([Finding("PLACEMENT_ALONE", "review", alone, remedy=remedy)] if shared else []))
     with TemporaryDirectory() as folder:
         results = Path(folder)
         for name in ("samples", "gates"):

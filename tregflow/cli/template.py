@@ -32,11 +32,18 @@ class Moves(StrEnum):
 @app.command("list")
 def list_all(templates: TemplatesFolder = None) -> None:
     """The templates there are, shipped and the laboratory's own, with their status."""
+    from tregflow.errors import TregflowError
     from tregflow.screen.template import print_templates
     from tregflow.template.registry import list_templates, load_template
 
     own = _own(templates)
-    print_templates([load_template(name, own=own) for name in list_templates(own=own)])
+    found: list[tuple[str, LoadedTemplate | TregflowError]] = []
+    for name in list_templates(own=own):
+        try:
+            found.append((name, load_template(name, own=own)))
+        except TregflowError as error:  # one that cannot be used hides no other
+            found.append((name, error))
+    print_templates(found)
 
 
 @app.command()
@@ -96,10 +103,11 @@ def new(
 ) -> None:
     """A new draft, from a template that is there or blank, in the laboratory's own folder."""
     from tregflow.lifecycle import new_template
+    from tregflow.screen.template import from_here
 
     if template_id is None and came_from is None:
         raise typer.BadParameter("give an ID, or a template to begin from with --from", param_hint="ID")
-    path = new_template(_working(templates), template_id, came_from=came_from, part=part.value)
+    path = from_here(new_template(_working(templates), template_id, came_from=came_from, part=part.value))
     typer.echo(f"{path}\nA draft: it runs, and everything it makes says DRAFT. Edit it, then validate it:")
     typer.echo(f"tregflow template validate {path}")
 

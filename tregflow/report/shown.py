@@ -8,7 +8,7 @@ from tregflow.drawing import draft_mark, format_percent, population_title
 from tregflow.report import environment, view, words
 
 if TYPE_CHECKING:
-    from tregflow.record import TubeRecord
+    from tregflow.record import PopulationRecord, TubeRecord
 
 
 def shown_page(record: TubeRecord) -> str:
@@ -29,16 +29,16 @@ def shown_page(record: TubeRecord) -> str:
 
 
 def tree_rows(record: TubeRecord) -> list[dict[str, object]]:
-    """Every population with its depth in the tree, count, and percentages of its parent and of the denominator."""
-    parents = {population.id: population.parent for population in record.populations}
+    """Every population below its parent, with depth, count, and percentages of its parent and of the denominator."""
+    children: dict[str | None, list[PopulationRecord]] = {}
+    for population in record.populations:
+        children.setdefault(population.parent, []).append(population)
     whole = record.count(record.template.denominator)
     rows: list[dict[str, object]] = []
-    for population in record.populations:
-        depth, above = 0, population.parent
-        inside = population.id == record.template.denominator
-        while above is not None:
-            inside = inside or above == record.template.denominator
-            depth, above = depth + 1, parents[above]
+    waiting = [(population, 0, False) for population in reversed(children.get(None, []))]
+    while waiting:
+        population, depth, inside = waiting.pop()
+        inside = inside or population.id == record.template.denominator
         of = record.n_events if population.parent is None else record.count(population.parent)
         rows.append(
             {
@@ -51,4 +51,5 @@ def tree_rows(record: TubeRecord) -> list[dict[str, object]]:
                 "pct_of_denominator": format_percent(100 * population.n_events / whole) if whole and inside else "",
             }
         )
+        waiting += [(child, depth + 1, inside) for child in reversed(children.get(population.id, []))]
     return rows

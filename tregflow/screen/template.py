@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from tregflow.errors import TregflowError
 from tregflow.lifecycle import difference_words
 from tregflow.screen.console import open_console, print_wrapped
 from tregflow.template.model import BooleanGate, EllipsoidGate, PolygonGate, QuadrantGate, RangeGate, RectangleGate
@@ -16,7 +18,6 @@ from tregflow.template.semver import enough, parse_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from rich.console import Console
 
@@ -31,13 +32,16 @@ _SOURCES = {"shipped": "shipped", "own": "laboratory"}
 _PART_COLOURS = {"major": "red", "minor": "yellow", "patch": "", "none": "dim"}
 
 
-def print_templates(loaded: Iterable[LoadedTemplate]) -> None:
-    """All templates with their status, whose they are, and why they are flagged or retired."""
+def print_templates(found: Iterable[tuple[str, LoadedTemplate | TregflowError]]) -> None:
+    """All templates with their status, whose they are, and why they are flagged or retired or cannot be used."""
     console = open_console()
     table = Table()
     for name in ("template", "status", "from", "numerator % of denominator", "title"):
-        table.add_column(name, no_wrap=name in {"template", "status", "from"})
-    for item in loaded:
+        table.add_column(name, no_wrap=name != "title")
+    for name, item in found:
+        if isinstance(item, TregflowError):
+            table.add_row(name, "[red]unusable[/]", "", "", f"[red]{item.code}[/]: tregflow template validate {name}")
+            continue
         endpoint = item.template.endpoint
         title = escape(item.template.title) + (f"\n{item.status}: {escape(item.reason)}" if item.reason else "")
         share = f"{endpoint.numerator} % of {endpoint.denominator}"
@@ -81,7 +85,7 @@ def print_template(loaded: LoadedTemplate, record: TubeRecord | None = None, plo
 def print_release(release: Release) -> None:
     """What was released, and what changed since the release before."""
     console = open_console()
-    console.print(f"[bold]{release.name}[/] is released: {escape(str(release.path))}", soft_wrap=True)
+    console.print(f"[bold]{release.name}[/] is released: {escape(from_here(release.path))}", soft_wrap=True)
     console.print(f"content SHA-256 {release.sha256}", soft_wrap=True)
     if release.earlier:
         console.print(f"\nSince {release.earlier}: {_demand(release.diff.demand)}", soft_wrap=True)
@@ -129,6 +133,12 @@ def _print_differences(console: Console, diff: TemplateDiff) -> None:
         colour = _PART_COLOURS[difference.part]
         text = escape(difference_words(difference))
         print_wrapped(console, f"[{colour}]{text}[/]" if colour else text, 2)
+
+
+def from_here(path: Path) -> str:
+    """A path from the current folder where it lies in it, else whole."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def describe(gate: Gate) -> str:

@@ -74,10 +74,16 @@ Found = Iterator[tuple[Difference, Bearing]]
 def _between(before: BaseModel, after: BaseModel, place: Place) -> Found:
     """Two models: field by field where they are of one kind, else as the keys that they write."""
     for name in dict.fromkeys((*_fields(before), *_fields(after))):
-        one, other = getattr(before, name, _ABSENT), getattr(after, name, _ABSENT)
-        kind = type(before) if one is not _ABSENT else type(after)
-        if one != other or (one is _ABSENT) != (other is _ABSENT):
+        one, other = _value(before, name), _value(after, name)
+        kind = type(before) if name in _fields(before) else type(after)
+        if one is not other and one != other:
             yield from _values(one, other, (*place, name), bearing(kind, name))
+
+
+def _value(model: BaseModel, name: str) -> Any:
+    """A field's value; one that the model does not have, or that says nothing, is absent."""
+    value = getattr(model, name, _ABSENT)
+    return _ABSENT if value is None else value
 
 
 def _fields(model: BaseModel) -> Iterable[str]:

@@ -34,12 +34,6 @@ class Version:
         """The three numbers, to compare released versions by."""
         return self.major, self.minor, self.patch
 
-    @property
-    def key(self) -> tuple[object, ...]:
-        """To sort by: a version's drafts come before it, their parts compared as the standard says."""
-        parts = [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in self.pre.split(".")] if self.pre else []
-        return (*self.numbers, not self.pre, parts)
-
     def after(self, part: Part) -> Version:
         """The lowest version that may hold a change that demands `part`."""
         if part == "major" and self.major > 0:
