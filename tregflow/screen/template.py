@@ -36,17 +36,22 @@ def print_templates(found: Iterable[tuple[str, LoadedTemplate | TregflowError]])
     """All templates with their status, whose they are, and why they are flagged or retired or cannot be used."""
     console = open_console()
     table = Table()
-    for name in ("template", "status", "from", "numerator % of denominator", "title"):
-        table.add_column(name, no_wrap=name != "title")
+    for heading in ("template", "status", "from", "endpoint and title"):
+        table.add_column(heading, no_wrap=heading in {"template", "status", "from"})
+    said = []
     for name, item in found:
         if isinstance(item, TregflowError):
-            table.add_row(name, "[red]unusable[/]", "", "", f"[red]{item.code}[/]: tregflow template validate {name}")
+            table.add_row(name, "[red]unusable[/]", "", f"[red]{item.code}[/]")
+            said.append(f"[red]{name}[/] cannot be used: tregflow template validate {name} says why")
             continue
         endpoint = item.template.endpoint
-        title = escape(item.template.title) + (f"\n{item.status}: {escape(item.reason)}" if item.reason else "")
-        share = f"{endpoint.numerator} % of {endpoint.denominator}"
-        table.add_row(item.name, item.status, _SOURCES[item.source], share, title)
+        words = f"{endpoint.numerator} % of {endpoint.denominator}\n{escape(item.template.title)}"
+        table.add_row(item.name, item.status, _SOURCES[item.source], words)
+        if item.reason:
+            said.append(f"[red]{item.name}[/] is {item.mark}: {escape(item.reason)}")
     console.print(table)
+    for line in said:
+        print_wrapped(console, line, 0)
 
 
 def print_template(loaded: LoadedTemplate, record: TubeRecord | None = None, plot: Path | None = None) -> None:
