@@ -256,7 +256,8 @@ def test_diff_says_what_and_how_much(run) -> None:  # noqa: F811
     assert code == 0
     assert "from treg-foxp3-pbmc@0.1.0  content SHA-256 2983aacd8e2a71f3" in out
     assert "to   treg-foxp3-pbmc@0.1.1 DRAFT" in out
-    assert "gates, treg_cd127low, max: 0.45 -> 0.47 (in scale values 1411.69 to 1492.35): MINOR, the end" in out
+    # the scale values are FlowUtils' logicle_inverse of 0.45 and 0.47
+    assert "gates, treg_cd127low, max: 0.45 -> 0.47 (in scale values 1411.69 to 1652.49): MINOR, the end" in out
     assert "what changed demands MINOR; after 0.1.0 that is 0.2.0 or higher." in out
     code, out, _ = run("template", "diff", "treg-foxp3-pbmc@0.1.0", "mine.toml", "--json")
     found = json.loads(out)

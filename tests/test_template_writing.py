@@ -61,7 +61,7 @@ def test_a_comment_that_would_be_lost_is_refused() -> None:
         save_template(template, {("gates", "cd5"): "gone"})
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents())
 def test_what_is_written_reads_back_as_the_same_template(document: dict[str, Any]) -> None:
     template = template_of(document)
@@ -75,7 +75,7 @@ def test_what_is_written_reads_back_as_the_same_template(document: dict[str, Any
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents(), st.data())
 def test_every_place_of_a_text_has_its_line(document: dict[str, Any], data: st.DataObject) -> None:
     """Of the writer's layout and of tomlkit's: the line of a key is where the key is written."""
