@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from support import ROOT
 
 import tregflow as tf
@@ -384,6 +385,17 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "gating_templates").write_text("a file", encoding="utf-8")
     with pytest.raises(TemplateError, match="TEMPLATE_CANNOT_WRITE: gating_templates: "):
         new_template(tmp_path / "gating_templates", "mine")
+
+
+def test_two_commands_do_not_write_at_once(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "_PATIENCE", 0.05)
+    with (
+        FileLock(own / ".registry.toml.lock"),
+        pytest.raises(
+            TemplateError, match="TEMPLATE_CANNOT_WRITE: gating_templates is being written by another command"
+        ),
+    ):
+        flag_template(own, "mine@0.1.0", reason="x")
 
 
 # --- registry and ledger --------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomlkit
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from tregflow.atomic import write_atomic
 from tregflow.errors import TemplateError
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tregflow.template.semver import Part
 
 LEDGER = "ledger.jsonl"
+_PATIENCE = 10  # seconds that a command waits for another one to end
 _ACTIONS = ("released", "retired", "flagged")
 _HEAD = """# Released versions and the SHA-256 of their canonical content, as `tregflow template release`, `retire`
 # and `flag` write them, and ledger.jsonl with them. A released file is immutable; what is not listed is a draft.
@@ -340,15 +341,17 @@ def _held(folder: Path) -> Iterator[Ledger]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = folder / f".{REGISTRY}.lock"
-        with FileLock(lock, timeout=10):
+        with FileLock(lock, timeout=_PATIENCE):
             try:
                 if not (folder / REGISTRY).exists():
                     write_atomic(folder / REGISTRY, _HEAD.encode())
                 yield Ledger(folder / LEDGER)
             finally:
                 lock.unlink(missing_ok=True)
-    except OSError as error:  # a timeout of the lock is one
-        why = error.strerror or f"{type(error).__name__}: {error}"
+    except Timeout:
+        raise TemplateError("TEMPLATE_CANNOT_WRITE", f"{folder.name} is being written by another command.") from None
+    except OSError as error:
+        why = error.strerror or type(error).__name__
         raise TemplateError("TEMPLATE_CANNOT_WRITE", f"{folder.name}: {why}.") from error
 
 

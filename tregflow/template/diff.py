@@ -231,13 +231,16 @@ def _endpoint(found: Difference, _: tuple[_Side, _Side]) -> tuple[Part, str]:
     return "major", "it changes what the endpoint means, or can move every count"
 
 
+_JUDGEMENT = "no count that the endpoint is made of can move; flags, evaluable or not, and numbers beside it can"
+    "no count that the endpoint is made of can move; flags, whether a tube is evaluable, or numbers beside it can"
+)
 _JUDGES = {
     Bearing.ENDPOINT: _endpoint,
     Bearing.INSIDE: _endpoint,
     Bearing.GATE: _gate,
     Bearing.MARKER: _marker,
     Bearing.TRANSFORM: _transform,
-    Bearing.JUDGEMENT: lambda *_: ("minor", "no count that the endpoint is made of can move; what is said of it can"),
+    Bearing.JUDGEMENT: lambda *_: ("minor", _JUDGEMENT),
     Bearing.WORDS: lambda *_: ("patch", "nothing that is computed changes"),
     Bearing.VERSION: _version,
 }
