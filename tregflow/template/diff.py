@@ -232,8 +232,6 @@ def _endpoint(found: Difference, _: tuple[_Side, _Side]) -> tuple[Part, str]:
 
 
 _JUDGEMENT = "no count that the endpoint is made of can move; flags, evaluable or not, and numbers beside it can"
-    "no count that the endpoint is made of can move; flags, whether a tube is evaluable, or numbers beside it can"
-)
 _JUDGES = {
     Bearing.ENDPOINT: _endpoint,
     Bearing.INSIDE: _endpoint,
