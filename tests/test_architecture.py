@@ -28,6 +28,7 @@ ORDER = [
     "placement",
     "gating",
     "controls", "qc", "clustering", "study", "record",
+    "lifecycle",
     "anchors",
     "drawing", "plots",
     "report",

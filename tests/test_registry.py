@@ -11,8 +11,8 @@ from support import ROOT
 
 from tregflow.errors import TemplateError
 from tregflow.template import registry
-from tregflow.template.loading import evaluation_order
 from tregflow.template.model import build_transform
+from tregflow.template.order import evaluation_order
 from tregflow.template.registry import list_templates, load_template, read_registry, templates_folder
 
 SHIPPED = sorted(f"{path.parent.name}@{path.stem}" for path in (ROOT / "gating_templates").glob("*/*.toml"))

@@ -422,7 +422,7 @@ def test_a_lost_or_retired_template_marks_its_rows(tmp_path: Path, monkeypatch: 
     batch = make_batch(tmp_path / "b", {"S01_BL_stained.fcs": "S01,BL,stained,B01"}, study=False)
     for status, code in (("retired", "TEMPLATE_RETIRED"), ("flagged", "TEMPLATE_FLAGGED")):
         loaded = replace(load_template("treg-foxp3-pbmc@0.1.0"), status=status, reason="a wrong lot of CD25")
-        monkeypatch.setattr("tregflow.batch.plan.load_template", lambda name, loaded=loaded: loaded)
+        monkeypatch.setattr("tregflow.batch.plan.load_template", lambda name, loaded=loaded, **_: loaded)
         plan = make_plan(batch, "treg-foxp3-pbmc@0.1.0")
         run_batch(plan, tmp_path / status)
         (row,) = endpoint(tmp_path / status)

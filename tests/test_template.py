@@ -20,16 +20,14 @@ from support import ROOT
 
 from tregflow.errors import TemplateError
 from tregflow.study import StudyFile
-from tregflow.template import loading
 from tregflow.template.loading import (
     canonical_json,
-    evaluation_order,
     load_template_file,
     parse_template,
     template_sha256,
-    upstream,
 )
-from tregflow.template.model import SCHEMA_VERSION, Template, build_transform, gate_dimensions, gate_inputs
+from tregflow.template.model import Template, build_transform, gate_dimensions, gate_inputs
+from tregflow.template.order import evaluation_order, upstream
 from tregflow.template.reasons import PATTERNS
 from tregflow.template.registry import Registry
 from tregflow.transforms import Logicle
@@ -683,16 +681,6 @@ def test_a_newer_schema_is_refused_whatever_else_it_holds() -> None:
         match=r"TEMPLATE_SCHEMA_NEWER: made_up.toml has schema_version 2; this tregflow reads up to 1. Update tregflow",
     ):
         parse_template("schema_version = 2\n[new]\nkey = 1\n", "made_up.toml")
-
-
-def test_an_older_schema_is_migrated_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rename(document: dict[str, object]) -> dict[str, object]:
-        return {**{k: v for k, v in document.items() if k != "name"}, "id": document["name"], "schema_version": 1}
-
-    monkeypatch.setattr(loading, "MIGRATIONS", {0: rename})
-    old = changed(("schema_version = 1", "schema_version = 0"), ('id = "made-up"', 'name = "made-up"'))
-    assert parse_template(old, "old.toml") == parse_template(TEXT, "made_up.toml")
-    assert SCHEMA_VERSION == 1
 
 
 def test_a_file_from_a_windows_editor_is_the_same_template(tmp_path: Path) -> None:

@@ -18,17 +18,21 @@ if TYPE_CHECKING:
     from tregflow.errors import Finding, TregflowError
     from tregflow.fcs import read_fcs, write_fcs
     from tregflow.record import read_record
+    from tregflow.template.diff import diff_templates
     from tregflow.template.registry import list_templates, load_template
+    from tregflow.template.writing import save_template
 
 # Loaded when first used, so that `import tregflow` needs nothing but the standard library.
 _HOMES = {
     "Finding": "tregflow.errors",
     "TregflowError": "tregflow.errors",
+    "diff_templates": "tregflow.template.diff",
     "gate": "tregflow.batch.single",
     "list_templates": "tregflow.template.registry",
     "load_template": "tregflow.template.registry",
     "read_fcs": "tregflow.fcs",
     "read_record": "tregflow.record",
+    "save_template": "tregflow.template.writing",
     "write_fcs": "tregflow.fcs",
 }
 
@@ -36,11 +40,13 @@ __all__ = [
     "Finding",
     "TregflowError",
     "__version__",
+    "diff_templates",
     "gate",
     "list_templates",
     "load_template",
     "read_fcs",
     "read_record",
+    "save_template",
     "write_fcs",
 ]
 

@@ -240,6 +240,36 @@ CODES: dict[str, Code] = {
         "a released template's content is not what was released",
         "Restore the released file; a change needs a new version.",
     ),
+    "TEMPLATE_TWICE": Code(
+        "a version is shipped and in the laboratory's own folder, with different content",
+        "Give the laboratory's template an id or a version of its own.",
+    ),
+    "TEMPLATE_READ_ONLY": Code(
+        "templates would be written into the folder that is shipped with tregflow",
+        "Work in another folder, or name one with --templates.",
+    ),
+    "TEMPLATE_CANNOT_WRITE": Code(
+        "the laboratory's own templates cannot be written", "Check permissions and free space, then run again."
+    ),
+    "TEMPLATE_EXISTS": Code(
+        "there is a file where a template would be written", "Move it away, or choose another version."
+    ),
+    "TEMPLATE_STATUS": Code(
+        "a step of a template's life that its status does not allow",
+        "See `tregflow template list`; a change of a release needs a new version (`tregflow template new --from`).",
+    ),
+    "TEMPLATE_NO_CHANGELOG": Code(
+        "a template would be released without saying whether a count can move",
+        "Fill `numbers` of its entry under [[changelog]]: which count can move, why and by how much.",
+    ),
+    "TEMPLATE_VERSION": Code(
+        "a version is too low for what changed, or is none that can be released",
+        "Release it under the version that the change demands (`--version`), or take the change back.",
+    ),
+    "TEMPLATE_LEDGER": Code(
+        "the registry of templates is not what its ledger says: it was edited by hand, or a step was cut off",
+        "Restore registry.toml, or run the step again that was cut off.",
+    ),
     "TEMPLATE_FOLDER_MISSING": Code("the shipped templates are not found", "Install tregflow again."),
     "TEMPLATE_REGISTRY_INVALID": Code("the registry of released templates cannot be read", "Restore registry.toml."),
     # --- placement and gating --------------------------------------------------------------------------------------

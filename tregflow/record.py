@@ -336,6 +336,12 @@ def verify_ledger(path: Path) -> int:
     return len(_chain(path.read_bytes(), path.name)[0])
 
 
+def read_ledger(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """The entries of a ledger without changing it; a last line that was cut off is no entry. `LEDGER_BROKEN`."""
+    data = path.read_bytes()
+    return tuple(_chain(data[: data.rfind(b"\n") + 1], path.name)[0])
+
+
 def _chain(data: bytes, name: str) -> tuple[list[Mapping[str, Any]], str]:
     """The entries of a ledger and the hash of its last line."""
     entries: list[Mapping[str, Any]] = []

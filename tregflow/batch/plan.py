@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tregflow.batch.tube import TubeTask
 from tregflow.errors import BatchError, Finding, TregflowError
 from tregflow.fcs import read_text
+from tregflow.lifecycle import check_folder
 from tregflow.record import sha256_file
 from tregflow.sample import sample_from_text
 from tregflow.study import (
@@ -26,7 +27,7 @@ from tregflow.study import (
 )
 from tregflow.template.model import RangeGate, needs_baseline
 from tregflow.template.panel import resolve_panel
-from tregflow.template.registry import list_templates, load_template
+from tregflow.template.registry import find_templates, list_templates, load_template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
     from tregflow.study import StudyFile
     from tregflow.template.registry import LoadedTemplate
-
-
-_STATUS_CODES = {"draft": "TEMPLATE_DRAFT", "retired": "TEMPLATE_RETIRED", "flagged": "TEMPLATE_FLAGGED"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,9 @@ class Plan:
     baseline: frozenset[str] = frozenset()
 
 
-def make_plan(batch: Path, template: str | None = None, manifest: Path | None = None) -> Plan:
+def make_plan(
+    batch: Path, template: str | None = None, manifest: Path | None = None, templates: Path | None = None
+) -> Plan:
     """Decide on template and tubes.
 
     Parameters
@@ -69,6 +69,8 @@ def make_plan(batch: Path, template: str | None = None, manifest: Path | None = 
         `id@version` or a path ending in `.toml`; None takes the one pinned in `study.toml`.
     manifest
         Another manifest than the folder's own.
+    templates
+        The laboratory's own templates, by default the nearest `gating_templates/` in the batch folder or above it.
 
     Raises
     ------
@@ -79,7 +81,10 @@ def make_plan(batch: Path, template: str | None = None, manifest: Path | None = 
         raise BatchError("BATCH_EMPTY", f"{batch} is not a folder.")
     study_path = find_study(batch)
     study = load_study(study_path) if study_path is not None else None
-    loaded = load_template(_template_name(batch, template, study))
+    own = find_templates(batch) if templates is None else templates
+    if own is not None:
+        check_folder(own)
+    loaded = load_template(_template_name(batch, template, study, own), own=own)
     manifest = find_manifest(batch) if manifest is None else manifest
     if manifest is not None:
         rows, inferred = read_manifest(manifest), False
@@ -146,13 +151,13 @@ def _note_duplicates(plan: Plan, hashes: dict[str, str], known: dict[str, list[F
                 known[name].append(Finding("TUBE_DUPLICATE_BYTES", "fail", message))
 
 
-def _template_name(batch: Path, template: str | None, study: StudyFile | None) -> str:
+def _template_name(batch: Path, template: str | None, study: StudyFile | None, own: Path | None) -> str:
     if template is not None:
         return template
     if study is not None and study.template is not None:
         return f"{study.template.id}@{study.template.version}"
-    fitting = _fitting_templates(list_tubes(batch))
-    listing = ", ".join(fitting) if fitting else f"none; there are {', '.join(list_templates())}"
+    fitting = _fitting_templates(list_tubes(batch), own)
+    listing = ", ".join(fitting) if fitting else f"none; there are {', '.join(list_templates(own=own))}"
     raise BatchError(
         "TEMPLATE_NOT_NAMED",
         f"{batch.name} has no study.toml with a template, and no --template was given. "
@@ -160,7 +165,7 @@ def _template_name(batch: Path, template: str | None, study: StudyFile | None) -
     )
 
 
-def _fitting_templates(tubes: Sequence[Path]) -> list[str]:
+def _fitting_templates(tubes: Sequence[Path], own: Path | None) -> list[str]:
     """Templates whose markers are found in every tube that can be read."""
     samples = []
     for path in tubes:
@@ -169,9 +174,9 @@ def _fitting_templates(tubes: Sequence[Path]) -> list[str]:
         except TregflowError:
             continue  # an unreadable tube says nothing about the panel; the run will name it
     fitting = []
-    for name in list_templates() if samples else ():
+    for name in list_templates(own=own) if samples else ():
         try:
-            template = load_template(name).template
+            template = load_template(name, own=own).template
             for sample in samples:
                 resolve_panel(template, sample)
         except TregflowError:
@@ -218,11 +223,7 @@ def _unnamed_batch(rows: tuple[ManifestRow, ...], loaded: LoadedTemplate) -> tup
 
 
 def _template_findings(loaded: LoadedTemplate, study: StudyFile | None) -> tuple[Finding, ...]:
-    found = []
-    if loaded.status != "released":
-        reason = f" ({loaded.reason})" if loaded.reason else ""
-        code = _STATUS_CODES[loaded.status]
-        found.append(Finding(code, "review", f"{loaded.name} is {loaded.status.upper()}{reason}."))
+    found = [*loaded.findings]
     pin = study.template if study is not None else None
     if pin is not None and f"{pin.id}@{pin.version}" != loaded.name:
         message = f"study.toml pins {pin.id}@{pin.version}; this run used {loaded.name}."

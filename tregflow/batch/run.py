@@ -95,7 +95,8 @@ def run_batch(
         ledger = Ledger(results / "ledger.jsonl")
         ledger.append({"action": "run_started", "time": run["started"], **_who(), **_about(plan)})
         with log_to(results / "run.log"):
-            log.info("%s tubes, template %s, %s job(s)", len(tasks), plan.template.name, jobs)
+            used = plan.template
+            log.info("%s tubes, template %s (%s), %s job(s)", len(tasks), used.name, used.status, jobs)
             tasks = with_modes(plan, with_shared_placements(plan, tasks, pool), pool)
             outcomes = _process(tasks, pool, ledger, progress)
             crashes = tuple(task.name for task in tasks if outcomes[task.name].crash)
@@ -123,7 +124,14 @@ def _write_results(
 
 def _about(plan: Plan) -> dict[str, object]:
     template = plan.template
-    return {"template": template.name, "template_sha256": template.sha256, "n_tubes": len(plan.rows)}
+    return {
+        "template": template.name,
+        "template_sha256": template.sha256,
+        "template_status": template.status,
+        "template_reason": template.reason,
+        "template_source": template.source,
+        "n_tubes": len(plan.rows),
+    }
 
 
 def _who() -> dict[str, object]:

@@ -33,6 +33,8 @@ def gate(path: Path | str, template: LoadedTemplate, *, record: TubeRecord | Non
         used, and the counts are the run's. Without it they are placed on this tube alone, and a finding
         (`PLACEMENT_ALONE`) says so.
 
+    The result's findings begin with the template's status, where it is a draft, retired or flagged.
+
     Raises
     ------
     TregflowError
@@ -51,6 +53,7 @@ def gate(path: Path | str, template: LoadedTemplate, *, record: TubeRecord | Non
         spillover=tube.spillover,
         frozen={} if record is None else _placements(record),
     )
+    result = replace(result, findings=(*template.findings, *result.findings))
     if not shared or record is not None:
         return result
     message = f"{', '.join(shared)}: shared over a batch by {template.name}, placed here on {path.name} alone."

@@ -82,7 +82,7 @@ class TubeTask:
         parts = {
             "tregflow": __version__,
             "template": self.template.sha256,
-            "status": self.template.status,
+            "status": [self.template.status, self.template.reason],
             "row": {**asdict(self.row), "channels": dict(self.row.channels)},
             "file": self.sha256,
             "compensation": sha256_bytes(matrix.read_bytes()) if matrix is not None and matrix.is_file() else "",

@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 for commands in (run.app, file.app):  # in the order in which --help lists them
     app.add_typer(commands)
-app.add_typer(template.app, name="template", help="Gating templates: list, show, validate.")
+app.add_typer(template.app, name="template", help="Gating templates: from draft to release, and what they differ in.")
 
 
 @app.callback(invoke_without_command=True)

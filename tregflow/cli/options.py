@@ -21,6 +21,13 @@ TemplateName = Annotated[
     str | None,
     typer.Option("--template", help="ID@VERSION, or a path ending in .toml.  [default: the one study.toml pins]"),
 ]
+TemplatesFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--templates",
+        help="The laboratory's own templates.  [default: the nearest gating_templates/ in the folder or above it]",
+    ),
+]
 ManifestPath = Annotated[
     Path | None, typer.Option("--manifest", help="Manifest to use.  [default: manifest.csv or .xlsx in the folder]")
 ]

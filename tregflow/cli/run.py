@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tregflow.cli.options import BatchFolder, FailOn, Jobs, ManifestPath, TemplateName, print_error
+from tregflow.cli.options import BatchFolder, FailOn, Jobs, ManifestPath, TemplateName, TemplatesFolder, print_error
 
 app = typer.Typer()
 
@@ -24,6 +24,7 @@ def gate(
     jobs: Jobs = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run's results.")] = False,
     fail_on: Annotated[FailOn, typer.Option("--fail-on", help="What makes the exit code 1.")] = FailOn.fail,
+    templates: TemplatesFolder = None,
 ) -> None:
     """Gate every tube of a batch: tables, gates, report. A stopped run goes on where it stopped."""
     signal.signal(signal.SIGTERM, _stop)  # a shutdown stops a run as Ctrl-C does: workers end, the run can go on
@@ -32,7 +33,7 @@ def gate(
         from tregflow.report import write_report
         from tregflow.screen.run import RunProgress, print_run
 
-        plan = make_plan(batch, template, manifest)
+        plan = make_plan(batch, template, manifest, templates)
         results = out if out is not None else Path("results") / batch.resolve().name
         with RunProgress() as progress:
             result = run_batch(
@@ -52,12 +53,18 @@ def gate(
 
 
 @app.command()
-def check(batch: BatchFolder, template: TemplateName = None, manifest: ManifestPath = None, jobs: Jobs = None) -> None:
+def check(
+    batch: BatchFolder,
+    template: TemplateName = None,
+    manifest: ManifestPath = None,
+    jobs: Jobs = None,
+    templates: TemplatesFolder = None,
+) -> None:
     """Everything short of gating: manifest, headers, panel, compensation. Writes nothing."""
     from tregflow.batch import check_batch, make_plan
     from tregflow.screen.place import print_check
 
-    plan = make_plan(batch, template, manifest)
+    plan = make_plan(batch, template, manifest, templates)
     checks = check_batch(plan, jobs or os.cpu_count() or 1)
     print_check(checks, plan)
     raise typer.Exit(0 if all(c.ok for c in checks) else 1)
@@ -72,6 +79,7 @@ def place(
     plot: Annotated[
         Path | None, typer.Option("--plot", help="HTML page to write, with each cut over the tubes.")
     ] = None,
+    templates: TemplatesFolder = None,
 ) -> None:
     """Where each tube would put each cut, outliers first, without gating. Freezes nothing."""
     from tregflow.batch import make_plan, place_batch
@@ -81,7 +89,7 @@ def place(
         raise typer.BadParameter(
             f"{plot} cannot be written: name a file in a folder that is there", param_hint="--plot"
         )
-    plan = make_plan(batch, template, manifest)
+    plan = make_plan(batch, template, manifest, templates)
     rows = place_batch(plan, min(jobs or os.cpu_count() or 1, len(plan.rows)))
     if plot is not None:
         from tregflow.atomic import write_atomic

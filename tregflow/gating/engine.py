@@ -28,7 +28,6 @@ from tregflow.placement import (
     place_cut,
     place_ellipse,
 )
-from tregflow.template.loading import evaluation_order
 from tregflow.template.model import (
     BooleanGate,
     EllipsoidGate,
@@ -39,6 +38,7 @@ from tregflow.template.model import (
     gate_inputs,
     has_rule,
 )
+from tregflow.template.order import evaluation_order
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -38,7 +38,7 @@ def render_report(results: Path) -> str:
     BatchError
         `REPORT_INPUT_MISSING`, `REPORT_INPUT_INVALID`.
     """
-    return _environment().get_template("base.html.jinja").render(page(read_results(results)))
+    return environment().get_template("base.html.jinja").render(page(read_results(results)))
 
 
 def write_report(results: Path) -> Path:
@@ -49,7 +49,8 @@ def write_report(results: Path) -> Path:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The page templates, with what they print besides their data."""
     environment = Environment(
         loader=PackageLoader("tregflow.report"),
         autoescape=True,

@@ -225,6 +225,11 @@ def _groups(tubes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [g for g in groups if g["tubes"]]
 
 
+def tube_view(record: TubeRecord) -> dict[str, Any]:
+    """One tube by itself, as `_tube.html.jinja` needs it."""
+    return _tube(record, 1, _anchor(record.tube.tube, set()))
+
+
 def _tube(record: TubeRecord, number: int, anchor: str) -> dict[str, Any]:
     identity = record.tube
     path = _path(record)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 def print_check(checks: Sequence[TubeCheck], plan: Plan) -> None:
     """One line per tube, then what needs attention."""
     console = open_console()
-    table = Table(title=f"{plan.batch.resolve().name}, template {plan.template.name}", title_justify="left")
+    table = Table(
+        title=f"{plan.batch.resolve().name}, template {plan.template.name}{_mark(plan.template)}", title_justify="left"
+    )
     for name in ("tube", "role", "events", "compensation", "verdict"):
         table.add_column(name, justify="right" if name == "events" else "left", overflow="fold")
     for check in checks:
@@ -53,7 +55,7 @@ def print_placements(rows: Sequence[PlacedCut], plan: Plan, plot: Path | None = 
     if rows:
         console.print(_placement_table(rows, plan.template, console.width))
     files = dict(zip(plan.names, (row.file for row in plan.rows), strict=True))
-    found = [("", "", f) for f in plan.findings]
+    found = [("", "", f) for f in (*plan.marks, *plan.findings)]
     for row in rows:
         if row.code:
             finding = Finding(row.code, "fail" if row.cut is None else "review", row.message)
@@ -78,10 +80,13 @@ def unopened_tubes(rows: Sequence[PlacedCut], plan: Plan) -> tuple[str, ...]:
     return tuple(name for name in stained if rules and name not in tried)
 
 
+def _mark(loaded: LoadedTemplate) -> str:
+    return f"  {loaded.mark}" if loaded.mark else ""
+
+
 def _placement_table(rows: Sequence[PlacedCut], loaded: LoadedTemplate, width: int) -> Table:
-    draft = "" if loaded.status == "released" else f"  {loaded.status.upper()}"
     table = Table(
-        title=f"Cuts on the transformed axis, each tube's own, by {loaded.name}{draft}",
+        title=f"Cuts on the transformed axis, each tube's own, by {loaded.name}{_mark(loaded)}",
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,

@@ -6,16 +6,17 @@ nothing that rests on it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import tomllib
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from tregflow.errors import GateError, TemplateError, not_utf8
+from tregflow.errors import GateError, TemplateError
 from tregflow.gates import Ellipsoid, Polygon
+from tregflow.template.canonical import canonical_json, template_sha256
 from tregflow.template.model import (
     SCHEMA_VERSION,
     BooleanGate,
@@ -33,34 +34,57 @@ from tregflow.template.model import (
     gate_dimensions,
     gate_inputs,
 )
+from tregflow.template.order import evaluation_order, in_circles, upstream
 from tregflow.template.panel import fold_label
+from tregflow.template.positions import problem_place
 from tregflow.template.reasons import reason
+from tregflow.template.schema import PAST, migrated
 from tregflow.template.sound import NO_DOUBT, Doubt, broken_gate_problems, names_meant, sound_part
+from tregflow.template.text import invalid, place_words, read_text, read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tregflow.template.model import EllipsePlace, Gate, Interval, SingletBand
+    from pydantic_core import ErrorDetails
+
+    from tregflow.template.model import EllipsePlace, Gate, Interval, SingletBand, Strict
     from tregflow.template.sound import Place
 
-# Older schema -> the next; applied in memory, the file is never rewritten. Schema 1 is the first.
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+Model = TypeVar("Model", bound="Strict")
+
+__all__ = [
+    "ReadTemplate", "canonical_json", "evaluation_order", "load_template_file", "parse_template", "read_template",
+    "read_template_file", "template_sha256", "upstream",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTemplate:
+    """A template as read: its content hash is taken under the schema that the file is written in."""
+
+    template: Template
+    sha256: str
+    schema_version: int
 
 
 def parse_template(text: str, name: str) -> Template:
-    """Build a template from TOML text; `name` is used in messages.
+    """Build a template from TOML text; `name` is used in messages. Errors as `read_template`."""
+    return read_template(text, name).template
+
+
+def read_template(text: str, name: str) -> ReadTemplate:
+    """Build a template from TOML text, and take its content hash.
+
+    A file of an older schema is migrated in memory and never rewritten.
 
     Raises
     ------
     TemplateError
-        `TEMPLATE_SYNTAX` (not TOML), `TEMPLATE_SCHEMA_NEWER`, `TEMPLATE_INVALID` (every problem, with its place).
+        `TEMPLATE_SYNTAX` (not TOML), `TEMPLATE_SCHEMA_NEWER`, `TEMPLATE_INVALID` (every problem, with line and place;
+        `problems` and `lines` for programs).
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise TemplateError("TEMPLATE_SYNTAX", f"{name} is not valid TOML: {error}.", file=name) from None
-    document = json.loads(json.dumps(document, default=_toml_only))
+    document = read_toml(text, name)
     schema = document.get("schema_version")
     if isinstance(schema, int) and schema > SCHEMA_VERSION:
         raise TemplateError(
@@ -68,66 +92,44 @@ def parse_template(text: str, name: str) -> Template:
             f"{name} has schema_version {schema}; this tregflow reads up to {SCHEMA_VERSION}.",
             file=name,
         )
-    while isinstance(schema, int) and schema in MIGRATIONS:
-        document = MIGRATIONS[schema](document)
-        schema = document["schema_version"]
+    if isinstance(schema, bool) or not isinstance(schema, int) or schema not in PAST:
+        template = _checked(document, Template, text, name)
+        return ReadTemplate(template, template_sha256(template), template.schema_version)
+    sha256 = template_sha256(_checked(document, PAST[schema].model, text, name))
+    return ReadTemplate(_checked(migrated(document, PAST), Template, text, name), sha256, schema)
+
+
+def _checked(document: dict[str, Any], model: type[Model], text: str, name: str) -> Model:
+    """The document as a model; every problem in one error."""
     try:
-        template = _validate(document)
+        template = model.model_validate_json(json.dumps(document))
     except ValidationError as error:
-        problems = [f"{_place(document, e['loc'])}: {reason(e)}" for e in error.errors()]
-        problems += _problems_of_the_rest(document, [e["loc"] for e in error.errors()])
-        raise _invalid(name, problems) from None
-    problems = list(_problems(template))
-    if problems:
-        raise _invalid(name, problems)
+        found = [(f"{place_words(document, e['loc'])}: {reason(e)}", _at_fault(e)) for e in error.errors()]
+        if model is Template:
+            rest = _problems_of_the_rest(document, [e["loc"] for e in error.errors()])
+            found += [(problem, problem_place(document, problem)) for problem in rest]
+        raise invalid(name, found, text) from None
+    if isinstance(template, Template):
+        found = [(problem, problem_place(document, problem)) for problem in _problems(template)]
+        if found:
+            raise invalid(name, found, text)
     return template
 
 
+def _at_fault(details: ErrorDetails) -> Place:
+    """The key that an error of pydantic is about: of an unknown kind or rule, the key that says which."""
+    tag = details.get("ctx", {}).get("discriminator", "").strip("'")
+    return (*details["loc"], tag) if tag else details["loc"]
+
+
+def read_template_file(path: Path) -> ReadTemplate:
+    """Read a template file (UTF-8 TOML); errors as in `read_template`, `TEMPLATE_UNREADABLE` if it cannot be read."""
+    return read_template(read_text(path), path.name)
+
+
 def load_template_file(path: Path) -> Template:
-    """Read a template file (UTF-8 TOML); errors as in `parse_template`, `TEMPLATE_UNREADABLE` if it cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # Windows editors put a byte order mark
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise TemplateError("TEMPLATE_UNREADABLE", f"{path.name} cannot be read: {why}.", file=path.name) from None
-    except UnicodeDecodeError as error:
-        message, remedy = f"{path.name} is {not_utf8(error)}.", "Save it as UTF-8."
-        raise TemplateError("TEMPLATE_UNREADABLE", message, remedy=remedy, file=path.name) from None
-    return parse_template(text, path.name)
-
-
-def canonical_json(value: object) -> bytes:
-    """The one spelling of a value: sorted keys, no spaces, UTF-8; non-finite numbers are refused."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def template_sha256(template: Template) -> str:
-    """SHA-256 of the canonical content: independent of comments, key order and the spelling of numbers.
-
-    Keys at their default are left out, so that a key that a later tregflow adds does not change the hash of what was
-    released before. The defaults of a schema therefore never change (a test pins them).
-    """
-    return hashlib.sha256(canonical_json(template.model_dump(mode="json", exclude_defaults=True))).hexdigest()
-
-
-def _invalid(name: str, problems: list[str]) -> TemplateError:
-    listing = "\n".join(f"  - {p}" for p in problems)
-    return TemplateError(
-        "TEMPLATE_INVALID", f"{name} has {len(problems)} problem(s):\n{listing}\n", file=name, problems=tuple(problems)
-    )
-
-
-def _place(document: dict[str, Any], location: tuple[int | str, ...]) -> str:
-    """`gates, 3 (cd4), range, min` instead of bare indices."""
-    words: list[str] = []
-    for depth, part in enumerate(location):
-        words.append(str(part))
-        if depth == 1 and location[0] == "gates" and isinstance(part, int):
-            gates = document.get("gates")
-            gate = gates[part] if isinstance(gates, list) and part < len(gates) else {}
-            if isinstance(gate, dict) and "id" in gate:
-                words[-1] += f" ({gate['id']})"
-    return ", ".join(words) or "template"
+    """Read a template file (UTF-8 TOML); errors as in `read_template`, `TEMPLATE_UNREADABLE` if it cannot be read."""
+    return read_template_file(path).template
 
 
 def _validate(document: dict[str, Any]) -> Template:
@@ -144,26 +146,22 @@ def _problems_of_the_rest(document: dict[str, Any], broken: list[Place]) -> list
     return list(_problems(_validate(rest), doubt))
 
 
-def _toml_only(value: object) -> dict[str, list[str]]:
-    """A date or time, which no key of a template takes, as something that no key takes in JSON either."""
-    return {type(value).__name__: [str(value)]}
-
-
 def _problems(template: Template, doubt: Doubt = NO_DOUBT) -> Iterator[str]:
     yield from _transform_problems(template, doubt)
     yield from _panel_problems(template)
     yield from _tube_problems(template)
     sound = {gate.id for gate in template.gates}
     ids = [*(gate.id for gate in template.gates), *doubt.gate_ids]
-    for repeated in sorted({i for i in ids if ids.count(i) > 1}):
-        yield f"gates: id '{repeated}' is used {ids.count(repeated)} times"
+    for repeated, n in sorted(Counter(ids).items()):
+        if n > 1:
+            yield f"gates: id '{repeated}' is used {n} times"
     known = {*ids, *(names_meant(template) if doubt.nameless else ())}
     for gate in template.gates:
         yield from (f"gates, {gate.id}: {problem}" for problem in _gate_problems(gate, template, known, doubt))
     yield from broken_gate_problems(template, known, doubt)
     yield from _endpoint_problems(template, known, doubt)
     if len(set(ids)) == len(ids) and all(name in sound for gate in template.gates for name in gate_inputs(gate)):
-        circle = sorted(name for name in sound if name in upstream(template, name))
+        circle = in_circles({gate.id: gate_inputs(gate) for gate in template.gates})
         if circle:
             yield f"gates: {', '.join(circle)} depend on each other in a circle"
         elif not doubt.touches("endpoint", "numerator") and not doubt.touches("endpoint", "denominator"):
@@ -421,29 +419,3 @@ def _operands(template: Template, gate_id: str) -> set[str]:
     gate = template.gate(gate_id)
     names = {name for name, _ in gate.terms()} if isinstance(gate, BooleanGate) else set()
     return names.union(*(_operands(template, name) for name in names))
-
-
-def upstream(template: Template, gate_id: str) -> frozenset[str]:
-    """All populations that a gate depends on; every name must be a gate. A gate in a circle is upstream of itself."""
-    inputs = {gate.id: gate_inputs(gate) for gate in template.gates}
-    found: set[str] = set()
-    waiting = [*inputs[gate_id]]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += inputs[name]
-    return frozenset(found)
-
-
-def evaluation_order(template: Template) -> tuple[Gate, ...]:
-    """Gates ordered so that each comes after its parent, its reference and its operands; else in file order."""
-    placed: dict[str, Gate] = {}
-    waiting = list(template.gates)
-    while waiting:
-        ready = next((g for g in waiting if all(name in placed for name in gate_inputs(g))), None)
-        if ready is None:
-            raise TemplateError("TEMPLATE_INVALID", f"the gates of {template.id} depend on each other in a circle.")
-        placed[ready.id] = ready
-        waiting.remove(ready)
-    return tuple(placed.values())

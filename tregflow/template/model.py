@@ -379,7 +379,7 @@ class Template(Strict):
 
     schema_version: Annotated[int, Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)]
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$")]
+    version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$")]
     title: str
     description: str = ""
     endpoint: Endpoint
@@ -413,8 +413,12 @@ class Template(Strict):
 
     def ancestors(self, gate_id: str) -> tuple[str, ...]:
         """Parents of a population, nearest first."""
-        parent = self.gate(gate_id).parent
-        return () if parent is None else (parent, *self.ancestors(parent))
+        parents = {gate.id: gate.parent for gate in self.gates}
+        above: list[str] = []
+        while (parent := parents[gate_id]) is not None:
+            above.append(parent)
+            gate_id = parent
+        return tuple(above)
 
 
 _TRANSFORMS: Mapping[str, Callable[..., tf.Transform]] = {

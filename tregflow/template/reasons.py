@@ -36,7 +36,6 @@ _VERSION = "three numbers, such as 1.2.0"
 PATTERNS = {
     r"^[a-z][a-z0-9_]*$": "a letter, then letters, digits and _, all small, such as cd25_pos",
     r"^[a-z][a-z0-9-]*$": "a letter, then letters, digits and -, all small, such as treg-foxp3-pbmc",
-    r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$": _VERSION,
     r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$": _VERSION,
     r"^[0-9a-f]{64}$": "a SHA-256 of 64 hexadecimal digits",
 }
