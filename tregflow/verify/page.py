@@ -1,0 +1,88 @@
+"""A certificate on disk: JSON for programs, one page of HTML for people, which opens offline and prints on a sheet."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from tregflow.atomic import write_atomic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jinja2 import Environment
+
+    from tregflow.verify.model import Certificate
+
+SCHEMA_VERSION = 1
+
+
+def write_certificate(certificate: Certificate, folder: Path) -> tuple[Path, Path]:
+    """Write `certificate.html` and `certificate.json` into a folder, each atomically; gives their paths.
+
+    The same certificate gives the same bytes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    page, data = folder / "certificate.html", folder / "certificate.json"
+    write_atomic(data, certificate_json(certificate))
+    write_atomic(page, certificate_html(certificate).encode())
+    return page, data
+
+
+def certificate_json(certificate: Certificate) -> bytes:
+    """The certificate for programs."""
+    verdict = {"schema_version": SCHEMA_VERSION, "verdict": "failed" if certificate.exit_code else "agrees"}
+    checks = [
+        {
+            **asdict(check),
+            "verdict": check.verdict,
+            "problems": [{**asdict(p), "remedy": p.remedy} for p in check.problems],
+        }
+        for check in certificate.checks
+    ]
+    document = {**verdict, **asdict(certificate), "checks": checks}
+    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def certificate_html(certificate: Certificate) -> str:
+    """The certificate for people."""
+    shown = [t for t in certificate.tubes if t.gated or t.n_problems]
+    return (
+        environment("tregflow.verify")
+        .get_template("certificate.html.jinja")
+        .render(
+            c=certificate,
+            verdict=verdict(certificate),
+            shown=shown,
+            others=[t for t in certificate.tubes if not (t.gated or t.n_problems)],
+        )
+    )
+
+
+def verdict(certificate: Certificate) -> str:
+    """The certificate in a sentence or two."""
+    n = len(certificate.problems)
+    if n:
+        things = "1 thing does" if n == 1 else f"{n:,} things do"
+        return f"NOT CONFIRMED: {things} not agree. Do not use these results before it is known why."
+    tubes = [t for t in certificate.tubes if t.populations]
+    return (
+        f"CONFIRMED: everything was found as recorded, and FlowKit finds the same events in "
+        f"{sum(len(t.populations) for t in tubes):,} populations of {len(tubes)} tubes."
+    )
+
+
+def environment(*packages: str) -> Environment:
+    """Templates of these packages, everything escaped; a name that is not given is an error."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - only pages need it
+
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader(package) for package in packages]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["count"] = lambda n: "" if n is None else f"{n:,}"
+    return made
