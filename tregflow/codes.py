@@ -509,6 +509,22 @@ CODES: dict[str, Code] = {
     "VERIFY_PERCENTAGE": Code(
         "a percentage is not what its counts give", "Restore the table from a backup; do not use the number."
     ),
+    "SELFTEST_INCOMPLETE": Code(
+        "the installation, or the folder given, lacks what the self-test needs",
+        "Install tregflow again; --batch takes the folder sample_fcs of the source.",
+    ),
+    "SELFTEST_CONFORMANCE": Code(
+        "a known answer that ships with tregflow is not found",
+        "Do not use this installation; install tregflow again in a new environment, and report it if it stays.",
+    ),
+    "SELFTEST_KNOWN_ANSWER": Code(
+        "the sample batch does not give the counts that it gave when this version was released",
+        "Run it with --batch on the sample_fcs folder of the source; if that differs too, do not use the installation.",
+    ),
+    "SELFTEST_TRUTH": Code(
+        "simulated tubes with known truth are not counted within the limits",
+        "Do not use this installation; install tregflow again in a new environment, and report it if it stays.",
+    ),
     "INTERNAL": Code(
         "an unexpected error inside tregflow; the results are incomplete",
         "Report it with run.log; the other tubes are not affected.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +28,26 @@ def verify(
     from tregflow.verify import verify_results, write_certificate
 
     with VerifyProgress() as progress:
-        certificate = verify_results(results, batch=batch, jobs=jobs or os.cpu_count() or 1, progress=progress.tube)
+        certificate = verify_results(results, batch=batch, jobs=jobs, progress=progress.tube)
     page, _ = write_certificate(certificate, out if out is not None else results / "verify")
     print_certificate(certificate, page)
     raise typer.Exit(certificate.exit_code)
+
+
+@app.command()
+def selftest(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the installation record.")] = Path("selftest"),
+    batch: Annotated[
+        Path | None, typer.Option("--batch", help="The folder sample_fcs.  [default: simulate it]")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Worker processes.")] = 1,
+) -> None:
+    """Test this installation against known answers, and write a record for the laboratory's file."""
+    from tregflow.screen.verify import SelftestProgress, print_installation
+    from tregflow.selftest import run_selftest, write_installation
+
+    with SelftestProgress() as progress:
+        installation = run_selftest(batch=batch, jobs=jobs, progress=progress.said)
+    page, _ = write_installation(installation, out)
+    print_installation(installation, page)
+    raise typer.Exit(installation.exit_code)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tregflow.drawing import short
 from tregflow.screen.console import COLOURS, open_console, print_wrapped
+from tregflow.selftest.page import installation_verdict
 from tregflow.verify.page import verdict
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from rich.console import Console
+    from rich.status import Status
 
+    from tregflow.selftest import Installation
     from tregflow.verify import Certificate, Check, Problem
 
 VERDICTS = {"ok": ("ok", "ok"), "note": ("ok, note", "ok"), "failed": ("FAILED", "fail")}
@@ -47,6 +50,54 @@ class VerifyProgress:
     def tube(self, name: str, n_done: int, n_tubes: int) -> None:
         """A tube is done."""
         self._bar.update(self._task, description=short(name, 40), completed=n_done, total=n_tubes)
+
+
+class SelftestProgress:
+    """What is being done, on standard error: a line each, or one that changes on a terminal."""
+
+    def __init__(self) -> None:
+        self._console = open_console(stderr=True)
+        self._status: Status | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def said(self, what: str) -> None:
+        """Something begins."""
+        if not self._console.is_terminal:
+            self._console.print(escape(f"{what} ..."))
+            return
+        if self._status is None:
+            self._status = self._console.status(escape(what))
+            self._status.start()
+        self._status.update(escape(what))
+
+
+def print_installation(installation: Installation, page: Path) -> None:
+    """The checks, the study's tubes, the problems with their remedies, where the record is, and the verdict."""
+    console = open_console()
+    software = installation.software
+    console.print(escape(f"Self-test of tregflow {software['tregflow']}, Python {software['Python']}"))
+    print_checks(console, installation.checks)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("simulated tube", "what it is"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("true %", "found %", "off by"):
+        table.add_column(heading, justify="right")
+    for tube in installation.tubes:
+        found = "none" if tube.found_pct is None else f"{tube.found_pct:.3f}"
+        off = "" if tube.error_pct is None else f"{tube.error_pct:+.1f} %"
+        table.add_row(escape(tube.tube), escape(tube.corner), f"{tube.true_pct:.3f}", found, off)
+    console.print(table)
+    print_problems(console, installation.problems, page.name)
+    console.print(f"\nRecord   {escape(str(page))}", soft_wrap=True)
+    print_wrapped(console, escape(installation_verdict(installation)), 0)
 
 
 def print_certificate(certificate: Certificate, page: Path) -> None:

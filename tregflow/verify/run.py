@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tregflow.batch.workers import workers
+from tregflow.batch.workers import sensible_jobs, workers
 from tregflow.verify.folder import open_results
 from tregflow.verify.ledger import check_files, check_ledger, ledger_head
 from tregflow.verify.model import Certificate, Check, TubeFound
@@ -25,7 +25,7 @@ def verify_results(
     folder: Path,
     *,
     batch: Path | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Certificate:
     """Verify a results folder; nothing in it is changed.
@@ -35,7 +35,7 @@ def verify_results(
     batch
         Where the FCS files lie; None looks where they were when the run was made, or as they lay beside the results.
     jobs
-        Worker processes; 1 works in this process. The certificate does not depend on it.
+        Worker processes; 1 works in this process, None as many as pay. The certificate does not depend on it.
     progress
         Is told a tube's name, how many are done, and how many there are.
 
@@ -70,7 +70,7 @@ def verify_results(
 def _verify_tubes(
     results: Results,
     template: LoadedTemplate | None,
-    jobs: int,
+    jobs: int | None,
     progress: Callable[[str, int, int], None] | None,
 ) -> tuple[TubeFound, ...]:
     owners = {record.file_sha256: name for name, record in results.records.items() if record.file_sha256}
@@ -79,6 +79,8 @@ def _verify_tubes(
         for name, record in results.records.items()
     ]
     found: dict[str, TubeFound] = {}
+    if jobs is None:
+        jobs = sensible_jobs([task.path for task in tasks if task.path is not None])
     with workers(min(jobs, len(tasks))) as pool:
         for task, tube in pool.map(verify_tube, tasks):
             found[task.record.tube.tube] = tube
