@@ -67,6 +67,8 @@ def verdict(certificate: Certificate) -> str:
         things = "1 thing does" if n == 1 else f"{n:,} things do"
         return f"NOT CONFIRMED: {things} not agree. Do not use these results before it is known why."
     tubes = [t for t in certificate.tubes if t.populations]
+    if not tubes:
+        return "CONFIRMED: everything was found as recorded. No tube has gates, so there was nothing to gate again."
     return (
         f"CONFIRMED: everything was found as recorded, and FlowKit finds the same events in "
         f"{sum(len(t.populations) for t in tubes):,} populations of {len(tubes)} tubes."

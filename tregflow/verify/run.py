@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tregflow.batch.workers import sensible_jobs, workers
+from tregflow.record import sha256_file
 from tregflow.verify.folder import open_results
 from tregflow.verify.ledger import check_files, check_ledger, ledger_head
 from tregflow.verify.model import Certificate, Check, TubeFound
@@ -152,7 +153,7 @@ def _names(names: Sequence[str]) -> str:
 
 def _run(results: Results) -> dict[str, str]:
     """What identifies the run."""
-    run = results.run
+    run, table = results.run, results.folder / "endpoint.csv"
     endpoint = next((r.template for r in results.records.values()), None)
     return {
         "template": str(run["template"]),
@@ -163,4 +164,5 @@ def _run(results: Results) -> dict[str, str]:
         "tregflow": str(run.get("tregflow", "")),
         "n_tubes": str(len(run["tubes"])),
         "ledger_sha256": ledger_head(results),
+        "endpoint_sha256": sha256_file(table) if table.is_file() else "",
     }

@@ -111,6 +111,10 @@ def _input(task: TubeToVerify) -> Iterator[Problem]:
     """The file's bytes against the record; a tube that the run could not read has no hash to compare with."""
     record, path = task.record, task.path
     name, tube = record.tube.file, record.tube.tube
+    if record.gates and (not record.file_sha256 or record.n_events is None):
+        message = f"the record of {tube} has gates, but no hash or no events of its file"
+        yield Problem("VERIFY_RECORD", message, f"samples/{tube}.json", tube, "file_sha256", "a hash", "none")
+        return
     if not record.file_sha256:
         return
     if path is None:
