@@ -115,7 +115,7 @@ def check_study(tubes: Sequence[StudyTube], template: str) -> Check:
         f"no error above {SILENT_LIMIT:g} % without a finding"
     )
     problems = [p for t in tubes if t.clear for p in _off(t)]
-    silent = [p for t in tubes for p in _silent(t)]
+    silent = [p for t in tubes if not t.clear for p in _silent(t)]
     notes: tuple[str, ...] = ()
     if template.rpartition("@")[2].startswith("0."):
         notes = tuple(f"{p.message}; a template 0.x is not validated" for p in silent)
