@@ -23,7 +23,7 @@ import tregflow.template.registry as registry_module
 from tregflow.batch import make_plan, run_batch
 from tregflow.batch.folder import run_sha256
 from tregflow.cli import app
-from tregflow.errors import VerifyError
+from tregflow.errors import BatchError, VerifyError
 from tregflow.fcs import read_fcs, write_fcs
 from tregflow.record import GENESIS, read_record, sha256_bytes, sha256_file, write_record
 from tregflow.report import write_report
@@ -221,7 +221,7 @@ def test_one_edited_number_in_a_table_is_found(run: Run) -> None:
     certificate = run.verify()
     assert codes(certificate.problems) == {"VERIFY_RESULT_CHANGED", "VERIFY_TABLE", "VERIFY_PERCENTAGE"}
     problem = found(certificate.problems, "VERIFY_TABLE")
-    assert problem.message == f"endpoint.csv, {BL}.fcs: n_numerator was edited"
+    assert problem.message == f"endpoint.csv, {BL}.fcs: n_numerator differs"
     assert (problem.file, problem.column, problem.expected, problem.found) == (
         "endpoint.csv", "n_numerator", "430", "530",
     )  # fmt: skip
@@ -244,7 +244,7 @@ def test_one_moved_gate_in_an_export_is_found(run: Run) -> None:
     certificate = run.verify()
     assert codes(certificate.problems) == {"VERIFY_RESULT_CHANGED", "VERIFY_EXPORT", "VERIFY_EVENTS"}
     problem = found(certificate.problems, "VERIFY_EXPORT")
-    assert problem.message == "foxp3_pos, dimension 1, min is not what the record says"
+    assert problem.message == f"{BL}: foxp3_pos, dimension 1, min is not what the record says"
     assert float(problem.found) == pytest.approx(float(problem.expected) + 0.02)
     assert {p.column for p in certificate.problems if p.code == "VERIFY_EVENTS"} == {
         "foxp3_pos", "treg", "treg_cd127low",
@@ -606,7 +606,7 @@ def test_one_event_that_flowkit_places_otherwise_is_found(run: Run, monkeypatch:
     monkeypatch.setattr(tube_module, "flowkit_masks", otherwise)
     tube = verify_one(run, BL)
     problem = found(tube.problems["events"], "VERIFY_EVENTS")
-    assert problem.message == "FlowKit places 1 events of treg otherwise (events 123)"
+    assert problem.message == f"FlowKit places 1 events of treg of {BL} otherwise (events 123)"
     assert next(p.n_different for p in tube.populations if p.id == "treg") == 1
 
 
@@ -683,7 +683,7 @@ def test_a_value_that_another_reader_reads_otherwise_is_found(run: Run, monkeypa
     monkeypatch.setattr(readers, "_by_fcsparser", otherwise)
     file = read_fcs(run.batch / f"{BL}.fcs")
     problem = found(readers.cross_read(file, file.path, BL)[2], "VERIFY_RAW_VALUES")
-    assert problem.message == f"fcsparser reads 1 events of {file.parameters[2].pnn} otherwise, the first is 8"
+    assert problem.message == f"fcsparser reads 1 events of {file.parameters[2].pnn} of {BL} otherwise, the first is 8"
     assert float(problem.found) == float(problem.expected) + 1
     monkeypatch.setattr(readers, "_by_fcsparser", lambda path: real(path)[:-1])
     assert "another number of events" in readers.cross_read(file, file.path, BL)[2][0].message
@@ -848,6 +848,14 @@ def test_the_command_writes_a_certificate_and_exits_with_0_or_1(run: Run, comman
     assert result.output.splitlines()[-1].startswith("NOT CONFIRMED: 2 things do not agree.")
     assert max(map(len, result.output.split("VERIFY_")[0].splitlines())) <= 100
     assert json.loads((run.results.parent / "out" / "certificate.json").read_bytes())["verdict"] == "failed"
+
+
+def test_a_certificate_that_cannot_be_written_is_an_error_that_says_where(
+    certificate: Certificate, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BatchError, match=r"RUN_CANNOT_WRITE: .*choose another folder with --out"):
+        write_certificate(certificate, tmp_path / "file")
 
 
 def test_what_is_no_run_cannot_be_verified(run: Run, tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tregflow.atomic import write_atomic
-from tregflow.verify.page import SCHEMA_VERSION, environment
+from tregflow.verify.page import SCHEMA_VERSION, environment, write_pages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,12 +15,8 @@ if TYPE_CHECKING:
 
 
 def write_installation(installation: Installation, folder: Path) -> tuple[Path, Path]:
-    """Write `installation.html` and `installation.json` into a folder, each atomically; gives their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    page, data = folder / "installation.html", folder / "installation.json"
-    write_atomic(data, installation_json(installation))
-    write_atomic(page, installation_html(installation).encode())
-    return page, data
+    """Write `installation.html` and `installation.json` into a folder; gives their paths, errors as a certificate."""
+    return write_pages(folder, "installation", installation_html(installation), installation_json(installation))
 
 
 def installation_json(installation: Installation) -> bytes:

@@ -69,7 +69,7 @@ def compare_events(
         agreements.append(PopulationAgreement(name, population.n_events, *counts, differ.size, left_out))
         if differ.size:
             listed = ", ".join(f"{event + 1:,}" for event in differ[:3].tolist())
-            message = f"FlowKit places {differ.size:,} events of {name} otherwise (events {listed})"
+            message = f"FlowKit places {differ.size:,} events of {name} of {tube} otherwise (events {listed})"
             values = (f"{counts[0]:,} events by tregflow", f"{counts[1]:,} by FlowKit")
             problems.append(Problem("VERIFY_EVENTS", message, file, tube, name, *values))
     return tuple(agreements), tuple(problems)

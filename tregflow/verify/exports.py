@@ -49,7 +49,7 @@ def check_export(record: TubeRecord, path: Path) -> tuple[bytes | None, tuple[Pr
         return found, ()
     places = list(_differences(ET.fromstring(expected), ET.fromstring(found)))  # noqa: S314 - no DTD, see _unsafe
     return found, tuple(
-        Problem("VERIFY_EXPORT", f"{place} is not what the record says", name, tube, place, was, now)
+        Problem("VERIFY_EXPORT", f"{tube}: {place} is not what the record says", name, tube, place, was, now)
         for place, was, now in places[:_MOST] or [("the document", "the record's bytes", "other bytes, equal gates")]
     )
 

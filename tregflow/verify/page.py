@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tregflow.atomic import write_atomic
+from tregflow.errors import BatchError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,12 +23,27 @@ def write_certificate(certificate: Certificate, folder: Path) -> tuple[Path, Pat
     """Write `certificate.html` and `certificate.json` into a folder, each atomically; gives their paths.
 
     The same certificate gives the same bytes.
+
+    Raises
+    ------
+    BatchError
+        `RUN_CANNOT_WRITE`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    page, data = folder / "certificate.html", folder / "certificate.json"
-    write_atomic(data, certificate_json(certificate))
-    write_atomic(page, certificate_html(certificate).encode())
-    return page, data
+    return write_pages(folder, "certificate", certificate_html(certificate), certificate_json(certificate))
+
+
+def write_pages(folder: Path, name: str, page: str, data: bytes) -> tuple[Path, Path]:
+    """Write `<name>.html` and `<name>.json` atomically; `RUN_CANNOT_WRITE` where the disk refuses."""
+    pages = folder / f"{name}.html", folder / f"{name}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, content in zip(pages, (page.encode(), data), strict=True):
+            write_atomic(path, content)
+    except OSError as error:
+        why = error.strerror or str(error)
+        remedy = "Check permissions and free space, or choose another folder with --out."
+        raise BatchError("RUN_CANNOT_WRITE", f"{folder}: {why}.", remedy=remedy) from error
+    return pages
 
 
 def certificate_json(certificate: Certificate) -> bytes:

@@ -62,7 +62,7 @@ def _compare(file: FcsFile, theirs: NDArray[Any], reader: str, tube: str) -> tup
     shape = (file.n_events, len(file.parameters))
     if theirs.shape != shape:
         expected, found = (f"{n:,} events x {k} channels" for n, k in (shape, theirs.shape))
-        message = f"{reader} finds another number of events or channels"
+        message = f"{reader} finds another number of events or channels in {tube}"
         return (Problem("VERIFY_RAW_VALUES", message, file.path.name, tube, "", expected, found),)
     problems = []
     for parameter in file.parameters:
@@ -70,7 +70,7 @@ def _compare(file: FcsFile, theirs: NDArray[Any], reader: str, tube: str) -> tup
         differ = np.flatnonzero(~((ours == other) | ((ours != ours) & (other != other))))  # noqa: PLR0124 - NaN
         if differ.size:
             first = int(differ[0])
-            message = f"{reader} reads {differ.size:,} events of {parameter.pnn} otherwise, the first is {first + 1:,}"
+            message = f"{reader} reads {differ.size:,} events of {parameter.pnn} of {tube} otherwise, the first is {first + 1:,}"
             values = (repr(ours[first].item()), repr(other[first].item()))
             problems.append(Problem("VERIFY_RAW_VALUES", message, file.path.name, tube, parameter.pnn, *values))
     return tuple(problems)

@@ -107,7 +107,12 @@ def _of_tubes(tubes: Sequence[TubeFound], results: Results) -> tuple[Check, ...]
         _check(tubes, "raw", "Raw values by another reader", _by_reader(read), _unread_notes(tubes)),
         _check(tubes, "exports", "Gating-ML as the records say", f"{len(gated)} documents"),
         _check(tubes, "gates", "Gates where template and rules put them", f"{n_gates:,} gates; {placed}"),
-        _check(tubes, "counts", "Counts when gated again", f"{len(compared):,} populations of {len(gated)} tubes"),
+        _check(
+            tubes,
+            "counts",
+            "Counts when gated again",
+            f"{len(compared):,} populations of {sum(bool(t.populations) for t in tubes)} tubes",
+        ),
         _check(tubes, "events", "FlowKit finds the same events", memberships, _not_regated(tubes)),
     )
 

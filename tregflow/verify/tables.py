@@ -142,7 +142,7 @@ def _rows(
         for before, now in zip(left, right, strict=False):
             for column in before:
                 if column not in ignore and before[column] != now[column]:
-                    message = f"{name}, {tube}: {column} was edited"
+                    message = f"{name}, {tube}: {column} differs"
                     yield Problem("VERIFY_TABLE", message, name, tube, column, before[column], now[column])
     order = [tuple(row[part] for part in key) for row in rows]
     if list(expected) == list(found) or sorted(expected) != sorted(found):
