@@ -70,7 +70,8 @@ def _compare(file: FcsFile, theirs: NDArray[Any], reader: str, tube: str) -> tup
         differ = np.flatnonzero(~((ours == other) | ((ours != ours) & (other != other))))  # noqa: PLR0124 - NaN
         if differ.size:
             first = int(differ[0])
-            message = f"{reader} reads {differ.size:,} events of {parameter.pnn} of {tube} otherwise, the first is {first + 1:,}"
+            what = f"{differ.size:,} events of {parameter.pnn} of {tube}"
+            message = f"{reader} reads {what} otherwise, the first is {first + 1:,}"
             values = (repr(ours[first].item()), repr(other[first].item()))
             problems.append(Problem("VERIFY_RAW_VALUES", message, file.path.name, tube, parameter.pnn, *values))
     return tuple(problems)
