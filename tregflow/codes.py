@@ -490,6 +490,83 @@ CODES: dict[str, Code] = {
         "the ledger's hash chain is broken: a line was edited, removed, reordered or added by hand",
         "Keep the folder as it is, restore the ledger from a backup, and find out who changed it.",
     ),
+    # --- verification ----------------------------------------------------------------------------------------------
+    "VERIFY_NOT_RESULTS": Code(
+        "there is no run that can be verified",
+        "Give the folder that `tregflow gate` wrote; one from before verification was kept is gated again.",
+    ),
+    "VERIFY_RUN_INCOMPLETE": Code(
+        "the run did not end", "Run the same `tregflow gate` command again: it goes on where it stopped. Then verify."
+    ),
+    "VERIFY_LEDGER": Code(
+        "the ledger is broken, was cut, or does not tell of the run",
+        "Keep the folder as it is, restore the ledger from a backup, and find out who changed it.",
+    ),
+    "VERIFY_RESULT_CHANGED": Code(
+        "a file of the results is not the one that was written",
+        "Restore it from a backup, or run `tregflow gate` again into a new folder; find out who changed it.",
+    ),
+    "VERIFY_RECORD": Code(
+        "a tube's record cannot be read, or does not hold what gating the tube again gives",
+        "Run `tregflow gate` again into a new folder, compare the two, and find out what changed.",
+    ),
+    "VERIFY_ROWS": Code(
+        "the tubes of the run are not those of its manifest",
+        "Restore the manifest that the run used, or gate the batch again with the one that is right.",
+    ),
+    "VERIFY_TEMPLATE": Code(
+        "the template is not the registered one, or not the one that the records name",
+        "Restore the registered template, or install the tregflow that has it; a change needs a new version.",
+    ),
+    "VERIFY_SOFTWARE": Code(
+        "the results were made by more than one version of tregflow", "Gate the batch again into a new folder."
+    ),
+    "VERIFY_FILE_MISSING": Code(
+        "an FCS file of the run is not where it was", "Give the folder of the FCS files with --batch."
+    ),
+    "VERIFY_FILE_CHANGED": Code(
+        "an FCS file is not the one that was gated",
+        "Restore the file from the cytometer or a backup, and find out what changed it; do not use the tube's number.",
+    ),
+    "VERIFY_RAW_VALUES": Code(
+        "another reader finds other values in an FCS file",
+        "Do not use the tube's number; report it with the file, so that it is found which reader is wrong.",
+    ),
+    "VERIFY_EXPORT": Code(
+        "an exported Gating-ML document is missing or does not hold the gates of the record",
+        "Run `tregflow gate` again into a new folder, and find out who changed it.",
+    ),
+    "VERIFY_GATE": Code(
+        "a gate of the record is not where the template, or its rule on this tube, puts it",
+        "Do not use the tube's number; run `tregflow gate` again into a new folder and compare.",
+    ),
+    "VERIFY_EVENTS": Code(
+        "FlowKit finds other events in a population, or cannot gate the tube",
+        "Do not use the tube's number; report it with the tube's record and its exported gates.",
+    ),
+    "VERIFY_TABLE": Code(
+        "a table of results is not the one that its records give",
+        "Restore it from a backup, or run `tregflow gate` again: tables are written anew from the records.",
+    ),
+    "VERIFY_PERCENTAGE": Code(
+        "a percentage is not what its counts give", "Restore the table from a backup; do not use the number."
+    ),
+    "SELFTEST_INCOMPLETE": Code(
+        "the installation, or the folder given, lacks what the self-test needs",
+        "Install tregflow again; --batch takes the folder sample_fcs of the source.",
+    ),
+    "SELFTEST_CONFORMANCE": Code(
+        "a known answer that ships with tregflow is not found",
+        "Do not use this installation; install tregflow again in a new environment, and report it if it stays.",
+    ),
+    "SELFTEST_KNOWN_ANSWER": Code(
+        "the sample batch does not give the counts that it gave when this version was released",
+        "Run it with --batch on the sample_fcs folder of the source; if that differs too, do not use the installation.",
+    ),
+    "SELFTEST_TRUTH": Code(
+        "simulated tubes with known truth are not counted within the limits",
+        "Do not use this installation; install tregflow again in a new environment, and report it if it stays.",
+    ),
     "INTERNAL": Code(
         "an unexpected error inside tregflow; the results are incomplete",
         "Report it with run.log; the other tubes are not affected.",

@@ -78,6 +78,10 @@ class BatchError(TregflowError):
     """A run cannot start or go on."""
 
 
+class VerifyError(TregflowError):
+    """A verification or self-test that cannot start."""
+
+
 def not_utf8(error: UnicodeDecodeError) -> str:
     """Say that a text is not UTF-8 and where, as an editor counts lines and columns."""
     before = error.object[: error.start]

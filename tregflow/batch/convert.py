@@ -108,7 +108,7 @@ def _gate_record(
             dimension_record(name, channels, template, compensated=d.compensated)
             for name, d in zip(names, gate.dimensions, strict=True)
         ),
-        geometry=_geometry_record(gate.geometry, gate.operands),
+        geometry=geometry_record(gate.geometry, gate.operands),
         placement=None if placement is None else _placement_record(placement),
     )
 
@@ -125,7 +125,8 @@ def dimension_record(
     return DimensionRecord(name=name, pnn=channel.pnn, pns=channel.pns, compensated=compensated, transform=transform)
 
 
-def _geometry_record(geometry: Geometry, operands: tuple[tuple[str, bool], ...]) -> dict[str, Any]:
+def geometry_record(geometry: Geometry, operands: tuple[tuple[str, bool], ...]) -> dict[str, Any]:
+    """The coordinates of a gate by their names, as `GateRecord.geometry` has them."""
     if isinstance(geometry, Rectangle):
         return {"minima": list(geometry.minima), "maxima": list(geometry.maxima)}
     if isinstance(geometry, Polygon):

@@ -16,13 +16,16 @@ from filelock import FileLock, Timeout
 
 from tregflow.atomic import write_atomic
 from tregflow.errors import BatchError
+from tregflow.record import sha256_bytes, sha256_file
+from tregflow.template.loading import canonical_json
 from tregflow.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 log = logging.getLogger("tregflow")
 FOLDERS = ("samples", "gates")
+CERTIFICATE = "verify"
 OUTPUTS = (
     "endpoint.csv",
     "endpoint.parquet",
@@ -86,7 +89,7 @@ def prepare_folder(results: Path, run: dict[str, Any], *, overwrite: bool) -> No
                 "RUN_DIFFERENT",
                 f"{results.name} holds a run of other files, another manifest, template or program version ({what}).",
             )
-        for folder in FOLDERS:
+        for folder in (*FOLDERS, CERTIFICATE):  # a certificate of the results that go says nothing of those that come
             shutil.rmtree(results / folder, ignore_errors=True)
         for name in OUTPUTS:
             (results / name).unlink(missing_ok=True)
@@ -115,6 +118,16 @@ def read_run(results: Path) -> dict[str, Any] | None:
 def write_run(results: Path, run: dict[str, Any]) -> None:
     """Write `run.json`."""
     write_atomic(results / "run.json", (json.dumps(run, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def run_sha256(run: Mapping[str, Any]) -> str:
+    """SHA-256 of what `run.json` says, but for what it says of the ledger, which is written after."""
+    return sha256_bytes(canonical_json({key: value for key, value in run.items() if key != "ledger"}))
+
+
+def hashes_of_outputs(results: Path) -> dict[str, str]:
+    """SHA-256 of every table and page in a results folder, by name."""
+    return {name: sha256_file(results / name) for name in OUTPUTS if (results / name).is_file()}
 
 
 def environment() -> dict[str, Any]:

@@ -43,6 +43,7 @@ class Plan:
 
     `marks` are findings that stand on every tube (a draft marks everything it makes), `findings` those about the batch
     as a whole. `study_folder` holds `study.toml` and the placement registry, `baseline` are its baseline visits.
+    `manifest` is the file that the rows were read from, None where they were inferred.
     """
 
     batch: Path
@@ -54,6 +55,7 @@ class Plan:
     findings: tuple[Finding, ...]
     study_folder: Path | None = None
     baseline: frozenset[str] = frozenset()
+    manifest: Path | None = None
 
 
 def make_plan(
@@ -103,7 +105,7 @@ def make_plan(
             f"{loaded.name} places {', '.join(gates)} on a subject's baseline tube, and "
             f"{'no study.toml was found' if study is None else 'study.toml names no baseline visit'}.",
         )
-    return Plan(batch, loaded, rows, tube_names(rows), inferred, marks, findings, folder, baseline)
+    return Plan(batch, loaded, rows, tube_names(rows), inferred, marks, findings, folder, baseline, manifest)
 
 
 def make_tasks(plan: Plan, results: Path, jobs: int) -> tuple[TubeTask, ...]:

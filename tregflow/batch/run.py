@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from tregflow.batch.folder import claimed, environment, log_to, prepare_folder, refuse_inside, write_run
+from tregflow.batch.folder import (
+    claimed,
+    environment,
+    hashes_of_outputs,
+    log_to,
+    prepare_folder,
+    refuse_inside,
+    run_sha256,
+    write_run,
+)
 from tregflow.batch.modes import with_modes
+from tregflow.batch.origin import sources_of
 from tregflow.batch.plan import Plan, make_tasks
 from tregflow.batch.sharing import with_shared_placements
 from tregflow.batch.tables import write_tables
@@ -91,6 +101,7 @@ def run_batch(
     with claimed(results), workers(jobs) as pool:
         tasks = make_tasks(plan, results, jobs)
         run = {"identity": _identity(plan, tasks), "command": list(command), "started": _now(), **_about(plan)}
+        run |= sources_of(plan, results)
         prepare_folder(results, run, overwrite=overwrite)
         ledger = Ledger(results / "ledger.jsonl")
         ledger.append({"action": "run_started", "time": run["started"], **_who(), **_about(plan)})
@@ -103,9 +114,11 @@ def run_batch(
             records = tuple(outcomes[task.name].record for task in tasks)
             result = RunResult(results, records, _write_results(results, records, plan, render), crashes)
             ended = {"state": "incomplete" if crashes else "complete", "ended": _now(), "crashed": list(crashes)}
-            write_run(results, run | environment() | ended | {"jobs": jobs})
-            endpoint = sha256_file(results / "endpoint.csv")
-            ledger.append({"action": "run_ended", "time": _now(), **_who(), **ended, "endpoint_sha256": endpoint})
+            run |= environment() | ended | {"jobs": jobs}
+            hashes = {"outputs": hashes_of_outputs(results), "run_sha256": run_sha256(run)}
+            head = ledger.append({"action": "run_ended", "time": _now(), **_who(), **ended, **hashes})
+            # each names the other's end: a ledger cut at a line, or an edited run.json, shows
+            write_run(results, run | {"ledger": {"entries": len(ledger.entries), "sha256": head}})
             log.info("%s", ended["state"])
     return result
 

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from tregflow.batch.tube import TubeTask
-
 T = TypeVar("T")
+Task = TypeVar("Task")
 _WORTH_A_WORKER = 32 * 2**20  # bytes; about as much gating as a worker takes to load
 
 
@@ -28,7 +27,7 @@ class Workers:
     def __init__(self, pool: ProcessPoolExecutor | None) -> None:
         self.pool = pool
 
-    def map(self, function: Callable[..., T], tasks: Sequence[TubeTask], *rest: Any) -> Iterator[tuple[TubeTask, T]]:
+    def map(self, function: Callable[..., T], tasks: Sequence[Task], *rest: Any) -> Iterator[tuple[Task, T]]:
         """`(task, function(task, *rest))` in the order of completion."""
         if self.pool is None:
             for task in tasks:
