@@ -272,6 +272,20 @@ CODES: dict[str, Code] = {
     ),
     "TEMPLATE_FOLDER_MISSING": Code("the shipped templates are not found", "Install tregflow again."),
     "TEMPLATE_REGISTRY_INVALID": Code("the registry of released templates cannot be read", "Restore registry.toml."),
+    # --- exchange with other programs ------------------------------------------------------------------------------
+    "XML_UNREADABLE": Code("an XML file cannot be opened", "Check the path and the permissions."),
+    "XML_REFUSED": Code(
+        "an XML file that could harm its reader: too large, a DTD or entities, not UTF-8",
+        "Export it again from the program that made it; a document of gates needs none of this.",
+    ),
+    "XML_SYNTAX": Code(
+        "a file is not well-formed XML, or is nested too deeply",
+        "Export it again from the program that made it; it may be cut off.",
+    ),
+    "GATINGML_INVALID": Code(
+        "a document is not what Gating-ML 2.0 asks for",
+        "Correct the place named, or export it again from the program that made it.",
+    ),
     # --- placement and gating --------------------------------------------------------------------------------------
     "PLACEMENT_TOO_FEW_EVENTS": Code(
         "a rule's reference population has too few events to place a gate",
