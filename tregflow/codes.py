@@ -286,6 +286,29 @@ CODES: dict[str, Code] = {
         "a document is not what Gating-ML 2.0 asks for",
         "Correct the place named, or export it again from the program that made it.",
     ),
+    "WORKSPACE_INVALID": Code(
+        "a FlowJo workspace cannot be read: another program's, an older version, or something missing in it",
+        "Save it again with FlowJo 10.",
+    ),
+    "WORKSPACE_AXIS": Code(
+        "a gate of a FlowJo workspace stands on an axis whose transform is published nowhere, or cannot exist",
+        "In FlowJo, change the axis to linear, log, biex, logicle or arcsinh, and save the workspace again.",
+    ),
+    "WORKSPACE_MATRIX": Code(
+        "a spillover matrix of a FlowJo workspace cannot be used",
+        "Compensate with a square matrix in FlowJo, or export unmixed tubes.",
+    ),
+    "IMPORT_CIRCLE": Code(
+        "populations of an imported tree need each other", "Correct the gates in the program that made them."
+    ),
+    "IMPORT_NO_MATRIX": Code(
+        "an imported tree asks for the file's own spillover matrix and there is none",
+        "Export the tube with its spillover matrix, or name the matrix; nothing is counted uncompensated instead.",
+    ),
+    "IMPORT_NOT_IN_MATRIX": Code(
+        "an imported gate is on a compensated channel that its matrix does not make",
+        "Correct the gate or the matrix in the program that made them.",
+    ),
     # --- placement and gating --------------------------------------------------------------------------------------
     "PLACEMENT_TOO_FEW_EVENTS": Code(
         "a rule's reference population has too few events to place a gate",
