@@ -298,6 +298,9 @@ CODES: dict[str, Code] = {
         "a spillover matrix of a FlowJo workspace cannot be used",
         "Compensate with a square matrix in FlowJo, or export unmixed tubes.",
     ),
+    "CONCORDANCE_NO_FILES": Code(
+        "none of the FCS files of a FlowJo workspace is in the folder", "Give the folder that the tubes are in."
+    ),
     "IMPORT_CIRCLE": Code(
         "populations of an imported tree need each other", "Correct the gates in the program that made them."
     ),

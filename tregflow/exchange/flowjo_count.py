@@ -58,6 +58,8 @@ def count_sample(
     """
     matrix = sample.matrix
     values = Values(tube, None if matrix is None else spillover_of(matrix), GatingDocument(()), absent="fail")
+    for channel in tube.channels:  # FlowJo writes an underscore for a slash in a channel's name
+        values.index.setdefault(channel.pnn.replace("/", "_"), channel.index)
     tree = sample.gates if gates is None else gates
     return evaluate([_node(gate, sample, values, how) for gate in tree], tube.n_events)
 
