@@ -301,6 +301,14 @@ CODES: dict[str, Code] = {
     "CONCORDANCE_NO_FILES": Code(
         "none of the FCS files of a FlowJo workspace is in the folder", "Give the folder that the tubes are in."
     ),
+    "IMPORT_CHOICE": Code(
+        "an import names a group, sample or population that is not there, or not one",
+        "Name one of those listed, as it is written there.",
+    ),
+    "IMPORT_REFUSED": Code(
+        "a gate that the endpoint needs, or a whole tree, cannot be carried into a template",
+        "Change the gate in the program that made it, or write it into the template by hand.",
+    ),
     "IMPORT_CIRCLE": Code(
         "populations of an imported tree need each other", "Correct the gates in the program that made them."
     ),

@@ -143,9 +143,7 @@ def find_files(workspace: Workspace, folder: Path) -> dict[str, Path]:
     return found
 
 
-def _compare(
-    sample: WorkspaceSample, tube: Sample, flowkit: dict[str, int], tolerance: int
-) -> list[PopulationCounts]:
+def _compare(sample: WorkspaceSample, tube: Sample, flowkit: dict[str, int], tolerance: int) -> list[PopulationCounts]:
     exact, bins = count_sample(sample, tube), count_sample(sample, tube, "grid")
     theirs = {gate.id: gate.count for gate in sample.gates}
     rows = []

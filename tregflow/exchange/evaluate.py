@@ -107,7 +107,12 @@ class Values:
     """A tube's values by channel: as they are, or compensated by the file's matrix or one of the document."""
 
     def __init__(
-        self, sample: Sample, file_spillover: Spillover | None, document: GatingDocument, *, absent: Literal["raw", "fail"]
+        self,
+        sample: Sample,
+        file_spillover: Spillover | None,
+        document: GatingDocument,
+        *,
+        absent: Literal["raw", "fail"],
     ) -> None:
         self.sample = sample
         self.absent = absent
@@ -208,7 +213,9 @@ def _nodes(gate: DocumentGate, values: Values) -> list[Node]:
     def decide(shape: Rectangle | Polygon | Ellipsoid | Quadrant) -> tuple[Mask, Mask]:
         raw = [_raw(dimension, values) for dimension in gate.dimensions]
         finite = np.logical_and.reduce([np.isfinite(x) for x in raw])
-        return shape.contains([x if d.scale is None else d.scale(x) for d, x in zip(gate.dimensions, raw, strict=True)]), finite
+        return shape.contains(
+            [x if d.scale is None else d.scale(x) for d, x in zip(gate.dimensions, raw, strict=True)]
+        ), finite
 
     return [Node(name, gate.parent, partial(decide, shape)) for name, shape in shapes.items()]
 

@@ -117,9 +117,7 @@ def _node(gate: WorkspaceGate, sample: WorkspaceSample, values: Values, how: How
     return Node(gate.id, gate.parent, decide, outside=gate.outside)
 
 
-def _decide(
-    gate: WorkspaceGate, shape: Shape, sample: WorkspaceSample, values: Values, how: How
-) -> tuple[Mask, Mask]:
+def _decide(gate: WorkspaceGate, shape: Shape, sample: WorkspaceSample, values: Values, how: How) -> tuple[Mask, Mask]:
     raw = []
     for name in shape.names:
         channel, compensated = sample.channel(name)
@@ -136,9 +134,7 @@ def _decide(
         if how == "exact":
             return ellipse.contains(places), finite
         return ellipse.contains([(_bin(place, BINS) + 0.5) / BINS for place in places]), finite
-    corners = [
-        v if axis is None else axis(v) for v, axis in zip(np.array(shape.vertices).T, axes, strict=True)
-    ]
+    corners = [v if axis is None else axis(v) for v, axis in zip(np.array(shape.vertices).T, axes, strict=True)]
     if how == "exact" or any(axis is None for axis in axes):
         return _polygon(corners).contains(places), finite
     bins = [_bin(place, shape.resolution) for place in places]

@@ -228,9 +228,7 @@ class _Reader:
             prefix=element.get("prefix", ""),
             suffix=element.get("suffix", ""),
             detectors=tuple(self.value(p, f"{_D}name") for p in parameters),
-            rows=tuple(
-                tuple(self.number(c, f"{_T}value") for c in row.iterfind(f"{_T}coefficient")) for row in rows
-            ),
+            rows=tuple(tuple(self.number(c, f"{_T}value") for c in row.iterfind(f"{_T}coefficient")) for row in rows),
             spectral=element.get("spectral") == "1",
         )
 

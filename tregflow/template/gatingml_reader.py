@@ -116,7 +116,9 @@ class _Reader:
 
     def document(self) -> GatingDocument:
         if self.root.tag != f"{_G}Gating-ML":
-            found = "no namespace" if not str(self.root.tag).startswith("{") else str(self.root.tag)[1:].partition("}")[0]
+            found = (
+                "no namespace" if not str(self.root.tag).startswith("{") else str(self.root.tag)[1:].partition("}")[0]
+            )
             raise self.invalid(
                 self.root, f"the root Gating-ML of {NAMESPACES['gating']}", f"{_local(self.root)} of {found}"
             )
@@ -154,7 +156,9 @@ class _Reader:
         if ref in {UNCOMPENSATED, FROM_FILE}:
             raise self.invalid(element, "another id of a matrix", f"{ref}, which has a meaning of its own")
         children = self.children(element, "fluorochromes", "detectors", "spectrum", space=_T)
-        (fluorochromes,), (detectors,) = (self.exactly(element, children[t], t, 1) for t in ("fluorochromes", "detectors"))
+        (fluorochromes,), (detectors,) = (
+            self.exactly(element, children[t], t, 1) for t in ("fluorochromes", "detectors")
+        )
         rows = tuple(
             tuple(self.number(c, f"{_T}value") for c in self.only(row, f"{_T}coefficient"))
             for row in children["spectrum"]
@@ -177,7 +181,8 @@ class _Reader:
         build = _TRANSFORMS[inner[0].tag]
         kind = build(**{p: self.number(inner[0], f"{_T}{p}") for p in _PARAMETERS[build.__name__]})
         bounds = [
-            self.number(element, f"{_T}{end}") if f"{_T}{end}" in element.attrib else None for end in ("boundMin", "boundMax")
+            self.number(element, f"{_T}{end}") if f"{_T}{end}" in element.attrib else None
+            for end in ("boundMin", "boundMax")
         ]
         if not isinstance(kind, tf.Ratio):
             return Scale(kind, *bounds)
@@ -193,7 +198,9 @@ class _Reader:
         ref = self.identity(element, f"{_G}id")
         kept = element.find(f"{_D}custom_info/{_OURS}gate")
         title = element.findtext(f"{_D}custom_info/cytobank/name")  # Cytobank's dialect keeps it there
-        names = _Names(ref, ref, title or ref) if kept is None else _Names(ref, kept.get("id", ref), kept.get("title", ""))
+        names = (
+            _Names(ref, ref, title or ref) if kept is None else _Names(ref, kept.get("id", ref), kept.get("title", ""))
+        )
         dimensions: tuple[DocumentDimension, ...] = ()
         operands: tuple[tuple[str, bool], ...] = ()
         geometry: Any
