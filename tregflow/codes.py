@@ -309,6 +309,21 @@ CODES: dict[str, Code] = {
         "a gate that the endpoint needs, or a whole tree, cannot be carried into a template",
         "Change the gate in the program that made it, or write it into the template by hand.",
     ),
+    "EXPORT_RESULTS": Code(
+        "a results folder holds nothing that can be exported", "Give the folder that `tregflow gate` wrote."
+    ),
+    "EXPORT_FILES": Code(
+        "an FCS file of the run is not there, or is not the one that was gated",
+        "Give the folder of the FCS files with --batch.",
+    ),
+    "EXPORT_REFUSED": Code(
+        "a gate of the run cannot be held by a FlowJo workspace",
+        "Use the Gating-ML documents in gates/: they hold every gate.",
+    ),
+    "EXPORT_ROUND_TRIP": Code(
+        "an exported workspace does not give the run's counts again, so it was not kept",
+        "Use the Gating-ML documents in gates/, which hold every gate, and report this.",
+    ),
     "IMPORT_CIRCLE": Code(
         "populations of an imported tree need each other", "Correct the gates in the program that made them."
     ),

@@ -1,11 +1,12 @@
-"""A draft template from a foreign tree of gates, with a table of what had to be assumed and of what cannot be carried."""
+"""A draft template from a foreign tree of gates, with what had to be assumed and what cannot be carried."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,8 +47,8 @@ class ForeignTree:
 class GateFate:
     """What became of a gate: its id in the draft (empty where it is not carried) and how, in words.
 
-    `axes` are texts: channel, whether compensated, and on which scale. `off` is how far its edges are off, as a fraction
-    of an axis; 0 where it is the same shape.
+    `axes` are texts: channel, whether compensated, and on which scale. `off` is how far its edges are off, as a
+    fraction of an axis; 0 where it is the same shape.
     """
 
     id: str
@@ -78,8 +79,8 @@ class Draft:
     ids: Mapping[str, str]
 
 
-def plan_fates(tree: ForeignTree) -> tuple[dict[str, str], dict[str, str]]:
-    """Ids of the draft by foreign id, and by foreign id why a gate is not carried."""
+def _why_not(tree: ForeignTree) -> dict[str, str]:
+    """By foreign id, why a gate is not carried: itself, or what it rests on."""
     compensation = _one_compensation(tree)
     why: dict[str, str] = {}
     waiting = list(tree.gates)
@@ -95,7 +96,7 @@ def plan_fates(tree: ForeignTree) -> tuple[dict[str, str], dict[str, str]]:
             if reason or lost:
                 why[gate.id] = reason or f"it rests on {lost[0]}, which is not carried"
         waiting = [gate for gate in waiting if gate not in ready]
-    return _ids(tree), why
+    return why
 
 
 def make_draft(tree: ForeignTree, template_id: str, numerator: str, denominator: str) -> Draft:
@@ -114,58 +115,70 @@ def make_draft(tree: ForeignTree, template_id: str, numerator: str, denominator:
         `IMPORT_CHOICE`: numerator or denominator is not one population of the tree. `IMPORT_REFUSED`: it is one that
         cannot be carried. `TEMPLATE_INVALID`: what was made is no valid template, with every problem.
     """
-    ids, why = plan_fates(tree)
-    ends = {
-        name: _choose(tree, ids, text, name) for name, text in (("numerator", numerator), ("denominator", denominator))
-    }
+    tree, targets, why = _carried(tree)
+    ids = _ids(tree)
+    chosen = {"numerator": numerator, "denominator": denominator}
+    ends = {name: _choose(tree, ids, text, name) for name, text in chosen.items()}
     for name, foreign in ends.items():
         if foreign in why:
             raise TemplateError("IMPORT_REFUSED", f"the {name} {foreign} cannot be carried: {why[foreign]}.")
     kept = [gate for gate in tree.gates if gate.id not in why]
-    targets = _targets(kept)
-    markers, assumed = _markers(kept, tree)
-    source, matrix, said = _compensation(tree, kept)
+    markers, named = _markers(kept, tree)
+    source, matrix, said = _compensation(tree)
     gates: list[dict[str, Any]] = []
-    fates: list[GateFate] = []
     comments: dict[tuple[str, ...], str] = {}
+    fates = []
     for gate in tree.gates:
-        axes = tuple(
-            f"{a.channel}{f' compensated ({a.compensation})' if a.compensation else ''}, {a.said}" for a in gate.axes
-        )
-        reason = why.get(gate.id, "")
-        if not reason:
-            try:
-                written, off = _gate(gate, ids, markers, targets)
-            except GateError as error:
-                raise TemplateError("IMPORT_REFUSED", f"{gate.id} cannot be carried: {error.message}") from None
-            gates += written
-            fates.append(GateFate(ids[gate.id], _named(gate), gate.kind, axes, _how(gate, off), off))
-            comments["gates", written[0]["id"]] = _comment(gate, fates[-1])
-        else:
-            fates.append(GateFate("", _named(gate), gate.kind, axes, f"not carried: {reason}"))
-    assumed = [*tree.assumed, *assumed, ("compensation", said), *_endpoint_words(ends, ids)]
+        if gate.id in why:
+            fates.append(GateFate("", _named(gate), gate.kind, _axes(gate), f"not carried: {why[gate.id]}"))
+            continue
+        written, off = _gate(gate, ids, markers, targets)
+        gates += written
+        fates.append(GateFate(ids[gate.id], _named(gate), gate.kind, _axes(gate), _how(gate, off), off))
+        comments["gates", written[0]["id"]] = "\n".join([f"{_named(gate)}: {fates[-1].how}", *fates[-1].axes])
+    assumed = (*tree.assumed, *named, ("compensation", said), *_endpoint_words(ends, ids))
     document = {
         "schema_version": 1,
         "id": template_id,
         "version": FIRST,
         "title": f"Imported from {tree.source}",
-        "endpoint": {"numerator": ids[ends["numerator"]], "denominator": ids[ends["denominator"]]},
-        "panel": {marker: _panel_entry(channel, marker, tree) for channel, marker in markers.items()},
+        "endpoint": {end: ids[foreign] for end, foreign in ends.items()},
+        "panel": {marker: _panel_entry(channel, marker) for channel, marker in markers.items()},
         "compensation": {"source": source},
         "transforms": {markers[channel]: _spec(target) for channel, target in targets.items() if target is not None},
         "gates": gates,
         "changelog": [{"version": FIRST, "numbers": "", "text": f"imported from {tree.source}"}],
     }
-    template = _checked(document, tree.source)
     head = "\n".join([f"Imported from {tree.source}. Assumed on the way:", *(f"- {a}: {b}" for a, b in assumed)])
+    template = _checked(document, tree.source)
     text = save_template(template, {(): head} | comments)
-    return Draft(template, text, tuple(fates), tuple(assumed), matrix, {g.id: ids[g.id] for g in kept})
+    return Draft(template, text, tuple(fates), assumed, matrix, {g.id: ids[g.id] for g in kept})
+
+
+def _carried(tree: ForeignTree) -> tuple[ForeignTree, dict[str, Transform | None], dict[str, str]]:
+    """The tree with what cannot exist in a template refused, the transform of each channel, and why gates are not kept.
+
+    A shape can fail on the channel's one transform (a bound where a log has no value): then its gate is refused, and
+    what is left is looked at again.
+    """
+    while True:
+        why = _why_not(tree)
+        targets = _targets([gate for gate in tree.gates if gate.id not in why])
+        failed: dict[str, str] = {}
+        for gate in tree.gates:
+            if gate.id not in why and not isinstance(gate.geometry, Boolean):
+                try:
+                    moved(gate, [targets[axis.channel] for axis in gate.axes])
+                except GateError as error:
+                    failed[gate.id] = error.message.rstrip(".")
+        if not failed:
+            return tree, targets, why
+        gates = tuple(replace(g, refused=failed[g.id]) if g.id in failed else g for g in tree.gates)
+        tree = replace(tree, gates=gates)
 
 
 def _checked(document: dict[str, Any], source: str) -> Template:
     """The template, after a loading as strict as that of a file."""
-    import json
-
     template = Template.model_validate_json(json.dumps(document))
     return parse_template(save_template(template), f"the draft from {source}")
 
@@ -251,7 +264,7 @@ def _markers(gates: Sequence[ForeignGate], tree: ForeignTree) -> tuple[dict[str,
     return own, said
 
 
-def _panel_entry(channel: str, marker: str, tree: ForeignTree) -> dict[str, Any]:
+def _panel_entry(channel: str, marker: str) -> dict[str, Any]:
     feature = sample_from_array("", np.empty((0, 1)), [(channel, "")]).channels[0].feature or "area"
     aliases = [channel] if marker == channel else [marker, channel]
     return {"aliases": aliases, "kind": _kind(channel), "feature": feature}
@@ -277,18 +290,17 @@ def _other_compensation(gate: ForeignGate, tree: ForeignTree, usual: str) -> str
     """Why a gate cannot be carried because of its compensation, else empty."""
     words = {"": "uncompensated", "file": "compensated by the file's own matrix"}
     for axis in gate.axes:
-        if _kind(axis.channel) == "fluorescence" and axis.compensation != usual:
-            return (
-                f"{axis.channel} is {words.get(axis.compensation, f'compensated by {axis.compensation}')} here and "
-                f"{words.get(usual, f'compensated by {usual}')} in most gates; a template compensates every channel once"
-            )
-        if _kind(axis.channel) != "fluorescence" and axis.compensation in tree.matrices:
-            if axis.channel in tree.matrices[axis.compensation].channels:
-                return f"{axis.channel} is scatter or time and is compensated by {axis.compensation}"
+        own = axis.compensation
+        if _kind(axis.channel) == "fluorescence":
+            if own != usual:
+                here, there = (words.get(each, f"compensated by {each}") for each in (own, usual))
+                return f"{axis.channel} is {here} here and {there} in most gates; a template compensates a tube once"
+        elif own in tree.matrices and axis.channel in tree.matrices[own].channels:
+            return f"{axis.channel} is scatter or time and is compensated by {own}"
     return ""
 
 
-def _compensation(tree: ForeignTree, gates: Sequence[ForeignGate]) -> tuple[str, Spillover | None, str]:
+def _compensation(tree: ForeignTree) -> tuple[str, Spillover | None, str]:
     """Source of the template, the matrix to write beside it, and what is said of it."""
     usual = _one_compensation(tree)
     if not usual:
@@ -358,5 +370,9 @@ def _named(gate: ForeignGate) -> str:
     return gate.id if gate.id.endswith(gate.title) else f"{gate.title} ({gate.id})"
 
 
-def _comment(gate: ForeignGate, fate: GateFate) -> str:
-    return "\n".join([f"{fate.foreign}: {fate.how}", *fate.axes])
+def _axes(gate: ForeignGate) -> tuple[str, ...]:
+    """Each axis in words: the channel, whether it is compensated, and its scale."""
+    words = {"": "uncompensated", "file": "compensated (the file's matrix)"}
+    return tuple(
+        f"{a.channel}, {words.get(a.compensation, f'compensated ({a.compensation})')}, {a.said}" for a in gate.axes
+    )

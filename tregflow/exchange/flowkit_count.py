@@ -11,6 +11,8 @@ import io
 import warnings
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -42,8 +44,7 @@ def flowkit_counts(
     failures
         By sample id why FlowKit has no counts; under the empty id, why it cannot read the workspace at all.
     """
-    import flowkit
-    import numpy as np
+    import flowkit  # noqa: PLC0415 - heavy
 
     failures: dict[str, str] = {}
     counts: dict[str, dict[str, int]] = {}
@@ -59,7 +60,7 @@ def flowkit_counts(
             return counts, failures
         try:
             workspace = flowkit.Workspace(io.BytesIO(_by_id(root)), fcs_samples=samples)
-        except _FAILURES + (flowkit.exceptions.FlowKitException,) as error:
+        except (*_FAILURES, flowkit.exceptions.FlowKitException) as error:
             return counts, failures | {"": _why(error)}
         for sample in samples:
             try:
@@ -69,14 +70,14 @@ def flowkit_counts(
                     "/".join(path): int(results.get_gate_count(path[-1], ("root", *path[:-1])))
                     for path in gates[sample.id]
                 }
-            except _FAILURES + (flowkit.exceptions.FlowKitException,) as error:
+            except (*_FAILURES, flowkit.exceptions.FlowKitException) as error:
                 failures[sample.id] = _why(error)
     return counts, failures
 
 
 def _by_id(root: _Element) -> bytes:
     """The workspace with the samples' ids for their names."""
-    from lxml import etree
+    from lxml import etree  # noqa: PLC0415 - heavy
 
     renamed = copy.deepcopy(root)
     for node in renamed.iterfind("SampleList/Sample/SampleNode"):

@@ -110,7 +110,7 @@ def moved(gate: ForeignGate, targets: Sequence[Transform | None]) -> Moved:
     if isinstance(gate.geometry, Ellipsoid):
         if all(stays):
             return Moved(_ellipsoid(gate, gate.geometry, targets), 0.0)
-        outline = _outline(gate.geometry)
+        outline = ellipse_outline(gate.geometry)
         vertices, off = _followed(gate, outline, targets)
         return Moved(Polygon(vertices), off + _sagitta(len(outline)))
     if not isinstance(gate.geometry, Polygon):
@@ -193,7 +193,7 @@ def _followed(
     return tuple(found), worst
 
 
-def _outline(ellipse: Ellipsoid, n: int = 256) -> Array:
+def ellipse_outline(ellipse: Ellipsoid, n: int = 256) -> Array:
     """Points on an ellipse of two dimensions, `(n, 2)`."""
     values, vectors = np.linalg.eigh(np.array(ellipse.covariance))
     half = vectors * np.sqrt(values * ellipse.distance_square)

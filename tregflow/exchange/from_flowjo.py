@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tregflow.errors import TemplateError
 from tregflow.exchange.draft import ForeignTree
 from tregflow.exchange.flowjo_count import ellipse_of, spillover_of
@@ -204,7 +206,5 @@ def _refused(axis: object, shape: Shape) -> str:
 
 
 def _on(space: Invertible | None, values: list[float]) -> list[float]:
-    import numpy as np
-
     array = np.array(values)
     return [float(v) for v in (array if space is None else space(array))]

@@ -53,7 +53,7 @@ def parse_xml(data: bytes, name: str, limit: int = MAX_DOCUMENT) -> _Element:
         `XML_REFUSED`: too large, a DTD or entities, an encoding that could hide one. `XML_SYNTAX`: not well-formed,
         or nested too deeply.
     """
-    from lxml import etree
+    from lxml import etree  # noqa: PLC0415 - heavy
 
     if len(data) > limit:
         raise _refused(name, f"it is larger than {limit // 2**20} MB")
