@@ -312,6 +312,7 @@ CODES: dict[str, Code] = {
     "EXPORT_RESULTS": Code(
         "a results folder holds nothing that can be exported", "Give the folder that `tregflow gate` wrote."
     ),
+    "EXPORT_OUT": Code("a file to be written cannot be", "Name a file in a folder that is there."),
     "EXPORT_FILES": Code(
         "an FCS file of the run is not there, or is not the one that was gated",
         "Give the folder of the FCS files with --batch.",

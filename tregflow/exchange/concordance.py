@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from tregflow.atomic import write_atomic
 from tregflow.errors import TemplateError, TregflowError
 from tregflow.exchange.flowjo_count import count_sample
 from tregflow.exchange.flowkit_count import flowkit_counts
@@ -191,3 +192,12 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     return guard(value) if isinstance(value, str) else repr(value)
+
+
+def write_concordance(concordance: Concordance, folder: Path, page: str) -> tuple[Path, ...]:
+    """Write the table and the page into a folder, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table, html = folder / "concordance.csv", folder / "concordance.html"
+    write_atomic(table, concordance_csv(concordance))
+    write_atomic(html, page.encode())
+    return table, html

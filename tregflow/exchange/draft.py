@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tregflow.errors import GateError, TemplateError
-from tregflow.exchange.foreign import ForeignGate, moved
+from tregflow.exchange.foreign import ForeignAxis, ForeignGate, moved
 from tregflow.gates import Boolean, Ellipsoid, Polygon, Rectangle
 from tregflow.sample import sample_from_array
 from tregflow.template.drafting import FIRST
@@ -45,16 +45,16 @@ class ForeignTree:
 
 @dataclass(frozen=True, slots=True)
 class GateFate:
-    """What became of a gate: its id in the draft (empty where it is not carried) and how, in words.
+    """What becomes of a gate: its id in the draft (empty where it is not carried) and how, in words.
 
-    `axes` are texts: channel, whether compensated, and on which scale. `off` is how far its edges are off, as a
-    fraction of an axis; 0 where it is the same shape.
+    `axes` has the channel, its compensation and its scale. `off` is how far its edges are off, as a fraction of an
+    axis; 0 where it is the same shape.
     """
 
     id: str
     foreign: str
     kind: str
-    axes: tuple[str, ...]
+    axes: tuple[ForeignAxis, ...]
     how: str
     off: float = 0.0
 
@@ -125,17 +125,16 @@ def make_draft(tree: ForeignTree, template_id: str, numerator: str, denominator:
     kept = [gate for gate in tree.gates if gate.id not in why]
     markers, named = _markers(kept, tree)
     source, matrix, said = _compensation(tree)
+    fates = _fates(tree, ids, targets, why)
     gates: list[dict[str, Any]] = []
     comments: dict[tuple[str, ...], str] = {}
-    fates = []
-    for gate in tree.gates:
-        if gate.id in why:
-            fates.append(GateFate("", _named(gate), gate.kind, _axes(gate), f"not carried: {why[gate.id]}"))
-            continue
-        written, off = _gate(gate, ids, markers, targets)
-        gates += written
-        fates.append(GateFate(ids[gate.id], _named(gate), gate.kind, _axes(gate), _how(gate, off), off))
-        comments["gates", written[0]["id"]] = "\n".join([f"{_named(gate)}: {fates[-1].how}", *fates[-1].axes])
+    for gate, fate in zip(tree.gates, fates, strict=True):
+        if fate.carried:
+            written = _gate(gate, ids, markers, targets)
+            gates += written
+            comments["gates", written[0]["id"]] = "\n".join(
+                [f"{fate.foreign}: {fate.how}", *map(axis_words, fate.axes)]
+            )
     assumed = (*tree.assumed, *named, ("compensation", said), *_endpoint_words(ends, ids))
     document = {
         "schema_version": 1,
@@ -152,7 +151,26 @@ def make_draft(tree: ForeignTree, template_id: str, numerator: str, denominator:
     head = "\n".join([f"Imported from {tree.source}. Assumed on the way:", *(f"- {a}: {b}" for a, b in assumed)])
     template = _checked(document, tree.source)
     text = save_template(template, {(): head} | comments)
-    return Draft(template, text, tuple(fates), assumed, matrix, {g.id: ids[g.id] for g in kept})
+    return Draft(template, text, fates, assumed, matrix, {g.id: ids[g.id] for g in kept})
+
+
+def survey(tree: ForeignTree) -> tuple[GateFate, ...]:
+    """What would become of each gate, whatever the endpoint is."""
+    tree, targets, why = _carried(tree)
+    return _fates(tree, _ids(tree), targets, why)
+
+
+def _fates(
+    tree: ForeignTree, ids: Mapping[str, str], targets: Mapping[str, Transform | None], why: Mapping[str, str]
+) -> tuple[GateFate, ...]:
+    found = []
+    for gate in tree.gates:
+        if gate.id in why:
+            found.append(GateFate("", _named(gate), gate.kind, gate.axes, f"not carried: {why[gate.id]}"))
+            continue
+        off = 0.0 if gate.kind == "boolean" else moved(gate, [targets[axis.channel] for axis in gate.axes]).off
+        found.append(GateFate(ids[gate.id], _named(gate), gate.kind, gate.axes, _how(gate, off), off))
+    return tuple(found)
 
 
 def _carried(tree: ForeignTree) -> tuple[ForeignTree, dict[str, Transform | None], dict[str, str]]:
@@ -288,12 +306,11 @@ def _one_compensation(tree: ForeignTree) -> str:
 
 def _other_compensation(gate: ForeignGate, tree: ForeignTree, usual: str) -> str:
     """Why a gate cannot be carried because of its compensation, else empty."""
-    words = {"": "uncompensated", "file": "compensated by the file's own matrix"}
     for axis in gate.axes:
         own = axis.compensation
         if _kind(axis.channel) == "fluorescence":
             if own != usual:
-                here, there = (words.get(each, f"compensated by {each}") for each in (own, usual))
+                here, there = compensation_words(own), compensation_words(usual)
                 return f"{axis.channel} is {here} here and {there} in most gates; a template compensates a tube once"
         elif own in tree.matrices and axis.channel in tree.matrices[own].channels:
             return f"{axis.channel} is scatter or time and is compensated by {own}"
@@ -315,21 +332,21 @@ def _compensation(tree: ForeignTree) -> tuple[str, Spillover | None, str]:
 
 def _gate(
     gate: ForeignGate, ids: Mapping[str, str], markers: Mapping[str, str], targets: Mapping[str, Transform | None]
-) -> tuple[list[dict[str, Any]], float]:
-    """A gate as tables of the template (two where the outside is meant), and how far its edges are off."""
+) -> list[dict[str, Any]]:
+    """A gate as tables of the template: two where the outside of a shape is meant."""
     base: dict[str, Any] = {"id": ids[gate.id], "title": gate.title}
     if gate.parent is not None:
         base["parent"] = ids[gate.parent]
     if isinstance(gate.geometry, Boolean):
         operands = [f"{'!' if complement else ''}{ids[name]}" for name, complement in gate.operands]
-        return [base | {"kind": "boolean", "operator": gate.geometry.operator, "operands": operands}], 0.0
+        return [base | {"kind": "boolean", "operator": gate.geometry.operator, "operands": operands}]
     shape = moved(gate, [targets[axis.channel] for axis in gate.axes])
     table = base | _shape(shape.geometry, [markers[axis.channel] for axis in gate.axes])
     if not gate.outside:
-        return [table], shape.off
+        return [table]
     inner = f"{ids[gate.id]}_inside"
     table |= {"id": inner, "title": f"{gate.title}, inside of the gate"}
-    return [table, base | {"kind": "boolean", "operator": "not", "operands": [inner]}], shape.off
+    return [table, base | {"kind": "boolean", "operator": "not", "operands": [inner]}]
 
 
 def _shape(geometry: Rectangle | Polygon | Ellipsoid, dimensions: list[str]) -> dict[str, Any]:
@@ -370,9 +387,12 @@ def _named(gate: ForeignGate) -> str:
     return gate.id if gate.id.endswith(gate.title) else f"{gate.title} ({gate.id})"
 
 
-def _axes(gate: ForeignGate) -> tuple[str, ...]:
-    """Each axis in words: the channel, whether it is compensated, and its scale."""
-    words = {"": "uncompensated", "file": "compensated (the file's matrix)"}
-    return tuple(
-        f"{a.channel}, {words.get(a.compensation, f'compensated ({a.compensation})')}, {a.said}" for a in gate.axes
-    )
+def axis_words(axis: ForeignAxis) -> str:
+    """An axis in words: the channel, whether it is compensated, its scale, and how that is carried."""
+    return f"{axis.channel}, {compensation_words(axis.compensation)}, {axis.scale}: {axis.how}"
+
+
+def compensation_words(compensation: str) -> str:
+    """What is applied to a channel, in words."""
+    words = {"": "uncompensated", "file": "compensated by the file's own matrix"}
+    return words.get(compensation, f"compensated by {compensation}")

@@ -142,7 +142,8 @@ class Values:
                 "IMPORT_NOT_IN_MATRIX",
                 f"{name} is compensated by the matrix {compensation}, which makes {', '.join(made)}.",
             )
-        return self.raw([name])[0]
+        column: Array = self.raw([name])[0]
+        return column
 
     def compensated(self, compensation: str) -> dict[str, Array]:
         """What a matrix makes, by detector and by fluorochrome."""

@@ -174,7 +174,7 @@ def _corners(gate: GateRecord, record: TubeRecord, sample: Sample) -> int:
             return n
     raise TemplateError(
         "EXPORT_REFUSED",
-        f"{record.tube.tube}, gate {gate.id}: no polygon of up to {_CORNERS[-1]} vertices holds the events of its ellipse.",
+        f"{record.tube.tube}, gate {gate.id}: no polygon of up to {_CORNERS[-1]} vertices holds its ellipse's events.",
     )
 
 

@@ -53,7 +53,7 @@ class ForeignAxis:
         The transform that a template would give the channel for this gate; None for scale values.
     same
         Whether `target` differs from `space` by no more than units, so that straight edges stay straight.
-    said
+    scale, how
         The scale in words, and how it is carried.
     """
 
@@ -62,7 +62,8 @@ class ForeignAxis:
     space: Invertible | None
     target: Transform | None
     same: bool
-    said: str
+    scale: str
+    how: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,31 +135,34 @@ def move(axis: ForeignAxis, target: Transform | None, values: Array) -> Array:
 
 
 def _rectangle(gate: ForeignGate, geometry: Rectangle, targets: Sequence[Transform | None]) -> Rectangle:
-    def bound(axis: ForeignAxis, target: Transform | None, value: float | None) -> float | None:
+    def bound(axis: ForeignAxis, target: Transform | None, value: float | None, everything: float) -> float | None:
         if value is None or axis.space == target:
             return value
         # the smallest scale value that the bound lets in decides, so that no event changes sides
         reaches = getattr(axis.space, "scale_bound", None)
-        scale = reaches(value) if reaches is not None else float(move(axis, None, np.float64(value)))
-        if not math.isfinite(scale):
-            return None if (scale < 0) else value
-        return float(scale if target is None else target(np.float64(scale)))
+        scale = (
+            float(reaches(value)) if reaches is not None else value if axis.space is None else _one(axis, None, value)
+        )
+        if scale == everything:
+            return None
+        return scale if target is None else float(target(scale))
 
     axes = list(zip(gate.axes, targets, strict=True))
     return Rectangle(
-        tuple(bound(a, t, v) for (a, t), v in zip(axes, geometry.minima, strict=True)),
-        tuple(bound(a, t, v) for (a, t), v in zip(axes, geometry.maxima, strict=True)),
+        tuple(bound(a, t, v, -math.inf) for (a, t), v in zip(axes, geometry.minima, strict=True)),
+        tuple(bound(a, t, v, math.inf) for (a, t), v in zip(axes, geometry.maxima, strict=True)),
     )
+
+
+def _one(axis: ForeignAxis, target: Transform | None, value: float) -> float:
+    return float(move(axis, target, np.array([value]))[0])
 
 
 def _ellipsoid(gate: ForeignGate, geometry: Ellipsoid, targets: Sequence[Transform | None]) -> Ellipsoid:
     """An ellipsoid under a change of units in each dimension."""
     if all(axis.space == target for axis, target in zip(gate.axes, targets, strict=True)):
         return geometry
-    ends = [
-        (float(move(a, t, np.float64(m))), float(move(a, t, np.float64(m + 0.125))))
-        for a, t, m in zip(gate.axes, targets, geometry.mean, strict=True)
-    ]
+    ends = [(_one(a, t, m), _one(a, t, m + 0.125)) for a, t, m in zip(gate.axes, targets, geometry.mean, strict=True)]
     unit = np.array([(there - here) / 0.125 for here, there in ends])
     covariance = np.array(geometry.covariance) * np.outer(unit, unit)
     return Ellipsoid(tuple(here for here, _ in ends), tuple(map(tuple, covariance.tolist())), geometry.distance_square)
@@ -198,7 +202,8 @@ def ellipse_outline(ellipse: Ellipsoid, n: int = 256) -> Array:
     values, vectors = np.linalg.eigh(np.array(ellipse.covariance))
     half = vectors * np.sqrt(values * ellipse.distance_square)
     angle = 2 * np.pi * np.arange(n) / n
-    return np.stack([np.cos(angle), np.sin(angle)], axis=1) @ half.T + np.array(ellipse.mean)
+    points: Array = np.stack([np.cos(angle), np.sin(angle)], axis=1) @ half.T + np.array(ellipse.mean)
+    return points
 
 
 def _sagitta(n: int) -> float:

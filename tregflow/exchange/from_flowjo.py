@@ -179,18 +179,19 @@ def _axis(name: str, shape: Shape, sample: WorkspaceSample, matrix: Spillover | 
     if compensated and matrix is not None and not matrix.is_identity and sample.matrix is not None:
         compensation = "file" if sample.matrix.name == OWN_MATRIX else sample.matrix.name
     axis = sample.axes.get(name)
+    scale = "scale values" if axis is None else str(axis)
     if isinstance(axis, UnknownAxis):
-        return ForeignAxis(channel, compensation, None, None, same=True, said=str(axis))
+        return ForeignAxis(channel, compensation, None, None, same=True, scale=scale, how="not carried")
     if isinstance(axis, LogAxis) and name in alone:
         # a log has no value at zero and below, where FlowJo's bounds still count
-        return ForeignAxis(channel, compensation, None, None, same=True, said=f"{axis}: bounds in scale values, exact")
+        how = "exact, its bounds in scale values"
+        return ForeignAxis(channel, compensation, None, None, same=True, scale=scale, how=how)
     made = carried(axis)
-    said = f"{axis}: {made.how}" if axis is not None else made.how
     if shape.kind == "rectangle":  # FlowJo keeps, and decides, their bounds in scale values
-        said = said if made.exact or axis is None else f"{axis}: as the logicle of its decades, exact for bounds"
-        return ForeignAxis(channel, compensation, None, made.transform, same=True, said=said)
+        how = made.how if made.exact else "as the logicle of its decades, exact for bounds"
+        return ForeignAxis(channel, compensation, None, made.transform, same=True, scale=scale, how=how)
     space: Invertible | None = axis.transform if isinstance(axis, GatingMlAxis) else axis
-    return ForeignAxis(channel, compensation, space, made.transform, same=made.exact, said=said)
+    return ForeignAxis(channel, compensation, space, made.transform, same=made.exact, scale=scale, how=made.how)
 
 
 def _refused(axis: object, shape: Shape) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from tregflow.compensation import Spillover
 from tregflow.exchange.draft import ForeignTree
 from tregflow.exchange.foreign import ForeignAxis, ForeignGate
+from tregflow.exchange.scales import words
 from tregflow.gates import Boolean, Ellipsoid, Polygon, Quadrant, QuadrantGrid, Rectangle
 from tregflow.template.gatingml_model import FROM_FILE, UNCOMPENSATED, RatioOf
 
@@ -58,7 +59,7 @@ def _gates(
     if isinstance(geometry, Rectangle):
         return [_rectangle(gate.id, gate.title, gate, axes, (geometry.minima, geometry.maxima), why)]
     why = why or _clipped(geometry, [d.scale for d in gate.dimensions])
-    kind = "polygon" if isinstance(geometry, Polygon) else "ellipsoid"
+    kind: Literal["polygon", "ellipsoid"] = "polygon" if isinstance(geometry, Polygon) else "ellipsoid"
     return [ForeignGate(gate.id, gate.title, gate.parent, kind, axes, geometry, refused=why)]
 
 
@@ -67,8 +68,8 @@ def _axis(dimension: DocumentDimension, detectors: Mapping[tuple[str, str], str]
     compensation = {UNCOMPENSATED: "", FROM_FILE: "file"}.get(dimension.compensation, dimension.compensation)
     channel = str(dimension.channel)
     channel = detectors.get((dimension.compensation, channel), channel)
-    said = "in scale values" if transform is None else str(transform)
-    return ForeignAxis(channel, compensation, transform, transform, same=True, said=said)
+    scale = words(transform)
+    return ForeignAxis(channel, compensation, transform, transform, same=True, scale=scale, how="exact")
 
 
 def _refused(dimension: DocumentDimension, square: Mapping[str, Spillover]) -> str:

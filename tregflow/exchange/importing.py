@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tregflow.atomic import write_atomic
 from tregflow.compensation.sources import spillover_from_keywords
+from tregflow.errors import BatchError
 from tregflow.exchange.draft import slug
 from tregflow.exchange.evaluate import evaluate_document
 from tregflow.exchange.floreada import floreada_document, is_floreada
@@ -18,6 +20,7 @@ from tregflow.exchange.workspace import workspace_from
 from tregflow.fcs import read_fcs
 from tregflow.gating import gate_sample, open_tube
 from tregflow.sample import sample_from_fcs
+from tregflow.study.cells import csv_bytes
 from tregflow.template.gatingml_reader import gatingml_from
 from tregflow.template.xml_input import MAX_DOCUMENT, MAX_WORKSPACE, parse_xml, read_xml
 
@@ -131,3 +134,22 @@ def default_id(path: Path) -> str:
     """An id for a draft, from the name of the file it comes from."""
     name = re.sub(r"[^a-z0-9]+", "-", slug(path.stem)).strip("-")
     return name if name else "imported"
+
+
+def check_out(out: Path | None) -> None:
+    """Refuse an output that cannot be written before any work is done; `EXPORT_OUT`."""
+    if out is not None and (out.is_dir() or not out.resolve().parent.is_dir()):
+        raise BatchError("EXPORT_OUT", f"{out} cannot be written: expected a file in a folder that is there.")
+
+
+def write_draft(draft: Draft, out: Path) -> tuple[Path, ...]:
+    """Write a draft, and beside it the spillover matrix that its tubes must name, if the tree brought one."""
+    write_atomic(out, draft.text.encode())
+    if draft.matrix is None:
+        return (out,)
+    beside = out.with_name(f"{out.stem}.spillover.csv")
+    rows = [
+        [name, *map(repr, row)] for name, row in zip(draft.matrix.channels, draft.matrix.matrix.tolist(), strict=True)
+    ]
+    write_atomic(beside, csv_bytes(["", *draft.matrix.channels], rows))
+    return out, beside

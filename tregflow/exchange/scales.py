@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tregflow.errors import GateError
-from tregflow.transforms import Asinh, Linear, Log, Logicle
+from tregflow.transforms import Asinh, Log, Logicle
 
 if TYPE_CHECKING:
     from tregflow.transforms import Transform
@@ -147,8 +147,7 @@ class GatingMlAxis:
 
     def __str__(self) -> str:
         """In words, for tables."""
-        t = self.transform
-        return f"{type(t).__name__.lower()} " + ", ".join(f"{n} {getattr(t, n):g}" for n in type(t).__slots__)
+        return words(self.transform)
 
 
 Axis = LinearAxis | LogAxis | BiexAxis | GatingMlAxis
@@ -163,6 +162,14 @@ class Carried:
     how: str
 
 
+def words(transform: Transform | None) -> str:
+    """A transform in words, for tables; None is scale values."""
+    if transform is None:
+        return "scale values"
+    parameters = ", ".join(f"{name} {getattr(transform, name):g}" for name in type(transform).__slots__)
+    return f"{type(transform).__name__.lower()} {parameters}"
+
+
 def carried(axis: Axis | None) -> Carried:
     """What an axis of FlowJo becomes in a template.
 
@@ -170,12 +177,12 @@ def carried(axis: Axis | None) -> Carried:
     its decades; vertices are moved there one by one and edges are followed in small steps.
     """
     if axis is None:
-        return Carried(None, exact=True, how="scale values, as they are")
+        return Carried(None, exact=True, how="exact")
     if isinstance(axis, LinearAxis):
         return Carried(None, exact=True, how="exact, in scale values")
     if isinstance(axis, LogAxis):
         log = Log(T=axis.offset * 10**axis.decades, M=axis.decades)
-        return Carried(log, exact=True, how="exact above the axis's left end, below which FlowJo piles events up")
+        return Carried(log, exact=True, how="exact, but below its left end, where FlowJo piles events up")
     if isinstance(axis, GatingMlAxis):
         return Carried(axis.transform, exact=True, how="exact")
     w = math.log10(-axis.width) / 2
@@ -202,7 +209,7 @@ def _biex_table(width: float, negative: float, positive: float, top: float) -> A
     damping = _damping(growth, relative)
     step = np.arange(STEPS + 1) / (STEPS + 1)
     shape = np.exp(growth * step) - np.exp((growth + damping) * (relative + left / decades) - damping * step)
-    table = top * math.exp(-growth) * (shape - shape[zero])
+    table: Array = top * math.exp(-growth) * (shape - shape[zero])
     table[:zero] = -table[2 * zero : zero : -1]
     table.flags.writeable = False
     return table
@@ -218,8 +225,3 @@ def _damping(growth: float, relative: float) -> float:
         if abs(step) < 1e-15:
             break
     return growth * math.exp(u)
-
-
-def linear_axis(transform: Linear) -> LinearAxis:
-    """The axis of FlowJo on which a linear transform of ours lies."""
-    return LinearAxis(-transform.A, transform.T)

@@ -273,7 +273,7 @@ class _Reader:
         owner, count = element.get("owningGroup", ""), _count(element)
         if element.tag in _BOOLEANS:
             dependents = tuple(self.value(d, "name") for d in element.iterfind("Dependents/Dependent"))
-            operator = _BOOLEANS[cast("str", element.tag)]
+            operator = _BOOLEANS[element.tag]
             n = len(dependents)
             if n != 1 if operator == "not" else n < 2:
                 raise self.invalid(element, f"the dependents of '{operator}'", f"{n}")

@@ -194,7 +194,7 @@ class _Reader:
 
     def gate(self, element: _Element) -> DocumentGate:
         """A gate as the document's text has it: its parent and operands are still names of that text."""
-        kind = _KINDS[cast("str", element.tag)]
+        kind = _KINDS[element.tag]
         ref = self.identity(element, f"{_G}id")
         kept = element.find(f"{_D}custom_info/{_OURS}gate")
         title = element.findtext(f"{_D}custom_info/cytobank/name")  # Cytobank's dialect keeps it there
@@ -442,6 +442,6 @@ def _info_of(element: _Element) -> dict[str, str]:
 def _info(element: _Element) -> dict[str, str]:
     """What our writer kept, by key; what others wrote, as one text."""
     ours = {str(child.get("key", "")): child.text or "" for child in element.iterfind(f"{_OURS}info")}
-    foreign = [t for t in element.itertext() if t.strip()] if element.find(f"{_OURS}*") is None else []
+    foreign = [str(t) for t in element.itertext()] if element.find(f"{_OURS}*") is None else []
     text = " ".join(" ".join(foreign).split())
     return ours | ({"custom_info": text} if text else {})
