@@ -378,8 +378,8 @@ def _spec(transform: Transform) -> dict[str, Any]:
 
 def _how(gate: ForeignGate, off: float) -> str:
     shape = {"rectangle": "same bounds", "boolean": "same operands"}.get(gate.kind, "same shape")
-    how = shape if off == 0 else f"outline followed, at most {100 * off:.3f} % of an axis off"
-    return f"{how}, outside of it as a boolean not" if gate.outside else how
+    how = shape if off == 0 else f"edges within {100 * off:.3f} % of an axis"
+    return f"{how}, outside as a boolean not" if gate.outside else how
 
 
 def _named(gate: ForeignGate) -> str:

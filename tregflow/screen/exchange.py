@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from posixpath import commonpath
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 _WORDS = {
     "equal": "equal",
     "bins": "explained by FlowJo's bins",
-    "small": "within the tolerance",
-    "unexplained": "unexplained",
+    "small": "unexplained, within the tolerance",
+    "unexplained": "unexplained, over the tolerance",
     "no_count": "not counted by FlowJo",
 }
+_SHORT = {"bins": "bins", "small": "small", "unexplained": "unexplained"}
 _COLOURS = {"equal": "", "bins": "dim", "small": "yellow", "unexplained": "red", "no_count": "dim"}
 _MOST = 40  # lines of one list
 
@@ -76,12 +78,17 @@ def print_concordance(found: Concordance, written: Sequence[Path]) -> None:
     """Populations that are not equal, the sum, what could not be compared, and where the tables are."""
     console = open_console()
     odd = [row for row in found.rows if row.verdict != "equal"]
-    order = ("unexplained", "small", "bins", "no_count")
-    shown = sorted(odd, key=lambda row: (order.index(row.verdict), -(row.unexplained or 0)))[:_MOST]
+    order = ("unexplained", "small", "bins")
+    odd = sorted(
+        (r for r in odd if r.verdict != "no_count"), key=lambda r: (order.index(r.verdict), -(r.unexplained or 0))
+    )
+    shown = odd[:_MOST]
     if shown:
-        title = f"{found.workspace} (FlowJo {found.flowjo_version}): populations that are not simply equal"
+        title = f"{found.workspace} (FlowJo {found.flowjo_version}): counts that are not simply equal"
         table = _table(title)
-        fill(table, _concordance_columns(shown), console.width, ("by bins",), [_COLOURS[r.verdict] for r in shown])
+        spare = ("% FlowJo", "% tregflow", "by bins")
+        columns = _concordance_columns(shown, engines=bool(found.engines_apart))
+        fill(table, columns, console.width, spare, [_COLOURS[r.verdict] for r in shown])
         console.print(table)
         if len(odd) > len(shown):
             console.print(f"and {len(odd) - len(shown)} more, see the table\n")
@@ -91,7 +98,7 @@ def print_concordance(found: Concordance, written: Sequence[Path]) -> None:
             text = f"{n:>5}  {_WORDS[verdict]}"
             if verdict in {"small", "unexplained"}:
                 worst = max(r.unexplained or 0 for r in found.rows if r.verdict == verdict)
-                text += f" of {found.tolerance} events (at most {worst})"
+                text += f" (tolerance {found.tolerance} events, largest {worst})"
             console.print(f"[{_COLOURS[verdict]}]{text}[/]" if _COLOURS[verdict] else text)
     _print_engines(console, found)
     for problem in found.problems:
@@ -185,14 +192,17 @@ def _print_differences(console: Console, foreign: Foreign) -> None:
     if not foreign.differences:
         console.print(f"All {foreign.n_samples} samples have these gates.\n")
         return
-    samples: dict[str, list[str]] = {}
+    samples: dict[str, dict[str, list[str]]] = {}
     for difference in foreign.differences:
-        samples.setdefault(difference.sample, []).append(f"{difference.gate}: {difference.what}")
+        samples.setdefault(difference.sample, {}).setdefault(difference.what, []).append(difference.gate)
     print_wrapped(console, f"[bold]{len(samples)} of {foreign.n_samples} samples differ from these gates[/]", 0)
     for sample, found in samples.items():
         print_wrapped(console, f"[yellow]{escape(sample)}[/]", 0)
-        for text in found:
-            print_wrapped(console, escape(text), 2)
+        for what, gates in found.items():
+            # what all paths begin with says nothing
+            common = commonpath(gates).rpartition("/")[0] if len(gates) > 1 else ""
+            names = [gate.removeprefix(f"{common}/") if common else gate for gate in gates]
+            print_wrapped(console, escape(f"{what} ({len(gates)}): {', '.join(names)}"), 2)
     console.print()
 
 
@@ -215,13 +225,13 @@ def _print_proofs(console: Console, proofs: Sequence[Proof], tube: Path) -> None
     print_wrapped(console, f"The other {len(proofs) - len(apart)} of {len(proofs)} populations are equal.", 0)
 
 
-def _concordance_columns(rows: Sequence[PopulationCounts]) -> list[Column]:
+def _concordance_columns(rows: Sequence[PopulationCounts], *, engines: bool) -> list[Column]:
     def count(value: int | None) -> str:
         return "" if value is None else f"{value:,}"
 
-    return [
-        Column("sample", [r.sample for r in rows], cut=22),
-        Column("population", [r.population for r in rows], cut=30, main=True),
+    columns = [
+        Column("sample", [r.sample for r in rows], cut=12),
+        Column("population", [r.population for r in rows], cut=18, main=True),
         Column("FlowJo", [count(r.n_flowjo) for r in rows], "right"),
         Column("FlowKit", [count(r.n_flowkit) for r in rows], "right"),
         Column("tregflow", [count(r.n_tregflow) for r in rows], "right"),
@@ -229,8 +239,9 @@ def _concordance_columns(rows: Sequence[PopulationCounts]) -> list[Column]:
         Column("% FlowJo", [number(r.flowjo_pct_of_parent) for r in rows], "right"),
         Column("% tregflow", [number(r.tregflow_pct_of_parent) for r in rows], "right"),
         Column("left", [count(r.unexplained) for r in rows], "right"),
-        Column("verdict", [_WORDS[r.verdict] for r in rows]),
+        Column("verdict", [_SHORT[r.verdict] for r in rows]),
     ]
+    return columns if engines else [column for column in columns if column.heading != "FlowKit"]
 
 
 def _print_engines(console: Console, found: Concordance) -> None:

@@ -76,7 +76,7 @@ def parse_xml(data: bytes, name: str, limit: int = MAX_DOCUMENT) -> _Element:
     try:
         return etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        why = str(error).rstrip(".") or "no XML"
+        why = str(getattr(error, "msg", None) or error).rstrip(".")
         raise TemplateError("XML_SYNTAX", f"{name} is no XML that can be read: {why}.", file=name) from None
 
 
