@@ -272,6 +272,70 @@ CODES: dict[str, Code] = {
     ),
     "TEMPLATE_FOLDER_MISSING": Code("the shipped templates are not found", "Install tregflow again."),
     "TEMPLATE_REGISTRY_INVALID": Code("the registry of released templates cannot be read", "Restore registry.toml."),
+    # --- exchange with other programs ------------------------------------------------------------------------------
+    "XML_UNREADABLE": Code("an XML file cannot be opened", "Check the path and the permissions."),
+    "XML_REFUSED": Code(
+        "an XML file that could harm its reader: too large, a DTD or entities, not UTF-8",
+        "Export it again from the program that made it; a document of gates needs none of this.",
+    ),
+    "XML_SYNTAX": Code(
+        "a file is not well-formed XML, or is nested too deeply",
+        "Export it again from the program that made it; it may be cut off.",
+    ),
+    "GATINGML_INVALID": Code(
+        "a document is not what Gating-ML 2.0 asks for",
+        "Correct the place named, or export it again from the program that made it.",
+    ),
+    "WORKSPACE_INVALID": Code(
+        "a FlowJo workspace cannot be read: another program's, an older version, or something missing in it",
+        "Save it again with FlowJo 10.",
+    ),
+    "WORKSPACE_AXIS": Code(
+        "a gate of a FlowJo workspace stands on an axis whose transform is published nowhere, or cannot exist",
+        "In FlowJo, change the axis to linear, log, biex, logicle or arcsinh, and save the workspace again.",
+    ),
+    "WORKSPACE_MATRIX": Code(
+        "a spillover matrix of a FlowJo workspace cannot be used",
+        "Compensate with a square matrix in FlowJo, or export unmixed tubes.",
+    ),
+    "CONCORDANCE_NO_FILES": Code(
+        "none of the FCS files of a FlowJo workspace is in the folder", "Give the folder that the tubes are in."
+    ),
+    "IMPORT_CHOICE": Code(
+        "an import names a group, sample or population that is not there, or not one",
+        "Name one of those listed, as it is written there.",
+    ),
+    "IMPORT_REFUSED": Code(
+        "a gate that the endpoint needs, or a whole tree, cannot be carried into a template",
+        "Change the gate in the program that made it, or write it into the template by hand.",
+    ),
+    "EXPORT_RESULTS": Code(
+        "a results folder holds nothing that can be exported", "Give the folder that `tregflow gate` wrote."
+    ),
+    "EXPORT_OUT": Code("a file to be written cannot be", "Name a file in a folder that is there."),
+    "EXPORT_FILES": Code(
+        "an FCS file of the run is not there, or is not the one that was gated",
+        "Give the folder of the FCS files with --batch.",
+    ),
+    "EXPORT_REFUSED": Code(
+        "a gate of the run cannot be held by a FlowJo workspace",
+        "Use the Gating-ML documents in gates/: they hold every gate.",
+    ),
+    "EXPORT_ROUND_TRIP": Code(
+        "an exported workspace does not give the run's counts again, so it was not kept",
+        "Use the Gating-ML documents in gates/, which hold every gate, and report this.",
+    ),
+    "IMPORT_CIRCLE": Code(
+        "populations of an imported tree need each other", "Correct the gates in the program that made them."
+    ),
+    "IMPORT_NO_MATRIX": Code(
+        "an imported tree asks for the file's own spillover matrix and there is none",
+        "Export the tube with its spillover matrix, or name the matrix; nothing is counted uncompensated instead.",
+    ),
+    "IMPORT_NOT_IN_MATRIX": Code(
+        "an imported gate is on a compensated channel that its matrix does not make",
+        "Correct the gate or the matrix in the program that made them.",
+    ),
     # --- placement and gating --------------------------------------------------------------------------------------
     "PLACEMENT_TOO_FEW_EVENTS": Code(
         "a rule's reference population has too few events to place a gate",

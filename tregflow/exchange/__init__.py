@@ -1,0 +1,1 @@
+"""Gates to and from other programs: Gating-ML documents and FlowJo workspaces."""
