@@ -198,7 +198,7 @@ def test_validate_gives_line_and_key_of_every_problem(run) -> None:  # noqa: F81
     ("content", "said"),
     [
         (b"not toml at all", "TEMPLATE_SYNTAX"),
-        (b"\xef\xbb\xbf" + TEXT.replace('version = "0.1.0"', 'version = "0.2.0"').encode(), ""),
+        (b"\xef\xbb\xbf" + TEXT.replace('version = "0.1.0"', 'version = "0.9.0"').encode(), ""),
         (TEXT.replace("PBMC", "Zürich").encode("latin-1"), "TEMPLATE_UNREADABLE"),
         (TEXT.encode("utf-16"), "TEMPLATE_UNREADABLE"),
         (TEXT.replace("[endpoint]", "[endpoint]\nnumerator = 'x'").encode(), "TEMPLATE_SYNTAX"),
@@ -328,14 +328,14 @@ def test_diff_on_leaves_the_studys_placement_registry_alone(run) -> None:  # noq
         shutil.copy(SAMPLE / name, "study/batch")
     visits = '\n[[visits]]\nname = "BL"\nbaseline = true\n'
     Path("study/study.toml").write_text((SAMPLE / "study.toml").read_text() + visits, encoding="utf-8")
-    for version, k in (("0.2.0", "4"), ("0.3.0", "5")):
+    for version, k in (("0.8.0", "4"), ("0.9.0", "5")):
         text = TEXT.replace('version = "0.1.0"', f'version = "{version}"').replace(
             'share = "batch"', 'share = "subject"'
         )
         Path(f"{version}.toml").write_text(text.replace("k = 4", f"k = {k}"), encoding="utf-8")
-    assert run("gate", "study/batch", "--template", "0.2.0.toml")[0] == 0
+    assert run("gate", "study/batch", "--template", "0.8.0.toml")[0] == 0
     kept = Path("study/placements.jsonl").read_bytes()
-    code, _, _ = run("template", "diff", "0.2.0.toml", "0.3.0.toml", "--on", "study/batch", "--out", "d", "--jobs", "1")
+    code, _, _ = run("template", "diff", "0.8.0.toml", "0.9.0.toml", "--on", "study/batch", "--out", "d", "--jobs", "1")
     assert code == 0
     assert Path("study/placements.jsonl").read_bytes() == kept
     assert sorted(p.name for p in Path("study").iterdir()) == ["batch", "placements.jsonl", "study.toml"]

@@ -29,7 +29,9 @@ def test_a_shipped_template_is_written_and_read_back(path) -> None:
     assert again == template
     assert template_sha256(again) == template_sha256(template)
     assert save_template(again) == text
-    assert max(map(len, text.splitlines())) <= 120 + 24  # a line of the description, a marker with many aliases
+    words = ("numbers = ", "text = ")  # of the changelog: one line, however long
+    # a line of the description, a marker with many aliases
+    assert max(len(line) for line in text.splitlines() if not line.startswith(words)) <= 120 + 24
 
 
 def test_comments_stand_above_what_they_are_about() -> None:

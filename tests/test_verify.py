@@ -78,8 +78,10 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("verify")
     batch = folder / "batch"
     batch.mkdir()
-    for name in (f"{BL}.fcs", f"{W12}.fcs", "B01_unstained.fcs", "study.toml"):
+    for name in (f"{BL}.fcs", f"{W12}.fcs", "B01_unstained.fcs"):
         shutil.copy(SAMPLE / name, batch)
+    pinned = (SAMPLE / "study.toml").read_text(encoding="utf-8").replace('version = "0.2.0"', 'version = "0.1.0"')
+    (batch / "study.toml").write_text(pinned, encoding="utf-8")
     (batch / "S01_W24_stained.fcs").write_bytes((SAMPLE / "S01_W24_stained.fcs").read_bytes()[:900_000])
     (batch / "manifest.csv").write_text(MANIFEST)
     # the template whose cuts are partly shared, so that both kinds are met

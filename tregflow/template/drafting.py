@@ -130,6 +130,7 @@ def _blank(template_id: str, version: str) -> Iterator[str]:
     yield from _all_gates()
     yield from _table("qc", m.Qc, {})
     yield from _explained(m.FractionLimit, "of a population")
+    yield from _explained(m.PlacementLimits, "placement")
     yield from ["", "[[changelog]]"]
     yield from _keys(m.ChangelogEntry, {"version": f'"{version}"', "numbers": '""'})
 
