@@ -4,7 +4,7 @@
 >>> template = tf.load_template("treg-foxp3-pbmc@0.2.0")
 >>> result = tf.gate("sample_fcs/S01_W12_stained.fcs", template)
 >>> result["treg"].n_events, result["lymphocytes"].n_events
-(410, 24081)
+(403, 24081)
 """
 
 import logging

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,7 +25,6 @@ from tregflow.template.loading import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -284,9 +284,9 @@ def write_record(path: Path, record: TubeRecord) -> None:
     write_atomic(path, (text + "\n").encode())
 
 
-def read_record(path: Path) -> TubeRecord:
+def read_record(path: Path | str) -> TubeRecord:
     """Read a tube's record."""
-    return TubeRecord.model_validate_json(path.read_bytes())
+    return TubeRecord.model_validate_json(Path(path).read_bytes())
 
 
 class Ledger:
