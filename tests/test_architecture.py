@@ -30,7 +30,6 @@ ORDER = [
     "gating",
     "controls", "qc", "clustering", "study", "record",
     "lifecycle",
-    "exchange",
     "anchors",
     "drawing", "plots",
     "report",
@@ -45,7 +44,7 @@ DESIGN = [
     "qc", "clustering", "study", "record", "plots", "report", "batch", "verify", "cli",
 ]  # fmt: skip
 SIMULATE_USES = {"errors", "fcs", "simulate"}
-HEAVY = {"pandas", "scipy", "sklearn", "plotly", "flowkit", "lxml"}
+HEAVY = {"pandas", "scipy", "sklearn", "plotly", "flowkit"}
 NOT_AT_IMPORT = HEAVY | {"numpy", "jinja2", "typer", "rich", "pydantic", "openpyxl", "pyarrow", "flowio", "flowutils"}
 MACHINE_PATHS = re.compile(
     r"(?<![\w.])/(?:work|home|root|Users|tmp|mnt|opt)/\w|\b[A-Z]:[\\\\/]{1,2}(?:Users|Windows|Program)"

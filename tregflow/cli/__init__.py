@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tregflow.cli import exchange, file, run, template, verify
+from tregflow.cli import file, run, template, verify
 from tregflow.cli.options import print_error
 from tregflow.errors import TregflowError
 from tregflow.version import __version__
@@ -24,7 +24,7 @@ app = typer.Typer(
     help="Per-visit Treg percentages from FCS files, gated against a versioned template.",
     epilog="Exit codes: 0 all tubes evaluable; 1 at least one is not; 2 could not start; 3 internal error.",
 )
-for commands in (run.app, verify.app, file.app, exchange.app):  # in the order in which --help lists them
+for commands in (run.app, verify.app, file.app):  # in the order in which --help lists them
     app.add_typer(commands)
 app.add_typer(template.app, name="template", help="Gating templates: from draft to release, and what they differ in.")
 

@@ -1,10 +1,9 @@
 """Gates as used, written as a Gating-ML 2.0 document that another engine can repeat the count from.
 
-Every dimension carries its compensation (the matrix of this document, `FCS`, or `uncompensated`) and its transform, so
-that coordinates, transforms and matrix together are exact. Ids must be XML names (NCName) and unique in the document:
-an id that is not is changed, and the original is kept in `custom_info` with the display name and what is known about
-the placement. Numbers are written with `repr`, so reading them gives the same doubles. The same input gives the same
-bytes. `template.gatingml_reader` reads them back.
+Every dimension carries its compensation (the matrix of this document, or `uncompensated`) and its transform, so that
+coordinates, transforms and matrix together are exact. Ids must be XML names (NCName) and unique in the document: an id
+that is not is changed, and the original is kept in `custom_info` with the display name and what is known about the
+placement. Numbers are written with `repr`, so reading them gives the same doubles. The same input gives the same bytes.
 
 References
 ----------
@@ -20,36 +19,20 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET  # only written here, never read
 
 from tregflow.errors import GateError
-from tregflow.gates import Boolean, Ellipsoid, PlacedGate, Polygon, QuadrantGrid, Rectangle
-from tregflow.template.gatingml_model import (
-    FROM_FILE,
-    UNCOMPENSATED,
-    DocumentDimension,
-    DocumentGate,
-    GatingDocument,
-    RatioOf,
-    Scale,
-    SpectrumMatrix,
-)
+from tregflow.gates import Boolean, Dimension, Ellipsoid, PlacedGate, Polygon, QuadrantGrid, Rectangle
 
 if TYPE_CHECKING:
     from tregflow.compensation import Spillover
+    from tregflow.transforms import Transform
 
 _BASE = "http://www.isac-net.org/std/Gating-ML/v2.0/"
-NAMESPACES = {
+_PREFIXES = {
     "gating": _BASE + "gating",
     "transforms": _BASE + "transformations",
     "data-type": _BASE + "datatypes",
     "tregflow": "urn:tregflow:gating-ml:1",
 }
-TRANSFORM_ELEMENTS = {
-    "Linear": "flin",
-    "Log": "flog",
-    "Asinh": "fasinh",
-    "Logicle": "logicle",
-    "Hyperlog": "hyperlog",
-    "Ratio": "fratio",
-}
+_ELEMENTS = {"Linear": "flin", "Log": "flog", "Asinh": "fasinh", "Logicle": "logicle", "Hyperlog": "hyperlog"}
 _GEOMETRIES = {
     "rectangle": Rectangle,
     "polygon": Polygon,
@@ -58,7 +41,7 @@ _GEOMETRIES = {
     "boolean": Boolean,
 }
 _MATRIX = "spillover"
-_RESERVED = {"root", FROM_FILE, UNCOMPENSATED, _MATRIX}  # FlowKit's own node, and what compensation-ref can mean
+_RESERVED = {"root", "FCS", "uncompensated", _MATRIX}  # FlowKit's own node, and what compensation-ref can mean
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -86,90 +69,41 @@ def write_gatingml(gates: Sequence[PlacedGate], spillover: Spillover | None, cus
         `GATE_EXPORT`: no gates, an id twice, a parent or operand that is not among the gates, a geometry that does
         not fit its kind, dimensions or operands, or a compensated dimension that is not in the matrix.
     """
-    return write_document(document_of(gates, spillover, custom_info))
-
-
-def document_of(
-    gates: Sequence[PlacedGate], spillover: Spillover | None, custom_info: Mapping[str, str]
-) -> GatingDocument:
-    """Gates as used, with the matrix that was applied, as a document; as `write_gatingml`."""
-    matrices: tuple[SpectrumMatrix, ...] = ()
-    if spillover is not None and any(d.compensated for gate in gates for d in gate.dimensions):
-        if len(spillover.channels) < 2:
-            raise GateError("GATE_EXPORT", f"{spillover.source} has one channel; Gating-ML needs two or more.")
-        channels = spillover.channels  # a source is named as its own detector
-        rows = tuple(map(tuple, spillover.matrix.tolist()))
-        info = {"source": spillover.source, "sha256": spillover.sha256}
-        matrices = (SpectrumMatrix(_MATRIX, channels, channels, rows, info=info),)
-    return GatingDocument(
-        tuple(
-            DocumentGate(
-                gate.id,
-                gate.title,
-                gate.parent,
-                gate.kind,
-                tuple(
-                    DocumentDimension(
-                        d.channel,
-                        _MATRIX if d.compensated else UNCOMPENSATED,
-                        None if d.transform is None else Scale(d.transform),
-                    )
-                    for d in gate.dimensions
-                ),
-                _not_a_cell(gate),
-                gate.operands,
-                gate.info,
-            )
-            for gate in gates
-        ),
-        matrices,
-        custom_info,
-    )
-
-
-def _not_a_cell(gate: PlacedGate) -> Rectangle | Polygon | Ellipsoid | QuadrantGrid | Boolean:
-    if not isinstance(gate.geometry, Rectangle | Polygon | Ellipsoid | QuadrantGrid | Boolean):
-        found = type(gate.geometry).__name__
-        raise GateError("GATE_EXPORT", f"gate {gate.id!r} of kind {gate.kind} has a {found}.")
-    return gate.geometry
-
-
-def write_document(document: GatingDocument) -> bytes:
-    """Write a document as UTF-8, valid by the schemas; `GATE_EXPORT` as `write_gatingml`."""
-    return _Writer(document).text()
+    return _Writer(gates, spillover).document(custom_info)
 
 
 class _Writer:
     """One document: names for everything that has an id, then the elements."""
 
-    def __init__(self, document: GatingDocument) -> None:
-        if not document.gates:
+    def __init__(self, gates: Sequence[PlacedGate], spillover: Spillover | None) -> None:
+        if not gates:
             raise GateError("GATE_EXPORT", "there are no gates to write.")
-        self.document = document
-        self.gates = document.gates
+        self.gates = gates
+        self.spillover = spillover
         self.taken = set(_RESERVED)
-        self.transforms: dict[Scale | RatioOf, str] = {}
-        self.matrices = {matrix.id: matrix for matrix in document.matrices}
-        self.matrix_names = {name: name if name == _MATRIX else self.unique(name) for name in self.matrices}
-        for gate in self.gates:
+        self.transforms: dict[Transform, str] = {}
+        for gate in gates:
             _check(gate)
         self.names: dict[str, str] = {}  # what parents and operands refer to: gates and quadrants
-        for original in document.populations:
+        for original in _populations(gates):
             if original in self.names:
                 raise GateError("GATE_EXPORT", f"the id {original!r} is used twice; expected one gate of each id.")
             self.names[original] = self.unique(original)
 
-    def text(self) -> bytes:
+    def document(self, custom_info: Mapping[str, str]) -> bytes:
         body = [self.gate(gate) for gate in self.gates]
         root = _element("gating:Gating-ML")
-        _add_info(root, self.document.info)
-        for matrix in self.document.matrices:
-            root.append(self.matrix(matrix))
-        for scale, name in self.transforms.items():
-            root.append(_transformation(scale, name))
+        _add_info(root, custom_info)
+        compensated = [d for gate in self.gates for d in gate.dimensions if d.compensated]
+        if compensated and self.spillover is not None:
+            root.append(self.matrix(self.spillover))
+        for transform, name in self.transforms.items():
+            parameters = {f"transforms:{f.name}": repr(float(getattr(transform, f.name))) for f in fields(transform)}
+            wrapper = _add(root, "transforms:transformation", {"transforms:id": name})
+            _add(wrapper, f"transforms:{_ELEMENTS[type(transform).__name__]}", parameters)
         root.extend(body)
         ET.indent(root)
-        for prefix, uri in NAMESPACES.items():
+        for prefix, uri in _PREFIXES.items():
             ET.register_namespace(prefix, uri)
         text: bytes = ET.tostring(root, encoding="UTF-8", xml_declaration=True)
         return text + b"\n"
@@ -186,24 +120,22 @@ class _Writer:
         self.taken.add(candidate)
         return candidate
 
-    def matrix(self, matrix: SpectrumMatrix) -> ET.Element:
-        attributes = {"transforms:id": self.matrix_names[matrix.id]}
-        if matrix.inverted:
-            attributes["transforms:matrix-inverted-already"] = "true"
-        element = _element("transforms:spectrumMatrix", attributes)
-        named = {} if self.matrix_names[matrix.id] == matrix.id else {"id": matrix.id}
-        _add_info(element, matrix.info, named, "tregflow:matrix")
-        for tag, names in (("fluorochromes", matrix.fluorochromes), ("detectors", matrix.detectors)):
+    def matrix(self, spillover: Spillover) -> ET.Element:
+        if len(spillover.channels) < 2:
+            raise GateError("GATE_EXPORT", f"{spillover.source} has one channel; Gating-ML needs two or more.")
+        element = _element("transforms:spectrumMatrix", {"transforms:id": _MATRIX})
+        _add_info(element, {"source": spillover.source, "sha256": spillover.sha256})
+        for tag in ("fluorochromes", "detectors"):  # a source is named as its own detector
             listed = _add(element, f"transforms:{tag}")
-            for channel in names:
+            for channel in spillover.channels:
                 _add(listed, "data-type:fcs-dimension", {"data-type:name": channel})
-        for row in matrix.rows:
+        for row in spillover.matrix.tolist():
             spectrum = _add(element, "transforms:spectrum")
             for value in row:
                 _add(spectrum, "transforms:coefficient", {"transforms:value": repr(value)})
         return element
 
-    def gate(self, gate: DocumentGate) -> ET.Element:
+    def gate(self, gate: PlacedGate) -> ET.Element:
         geometry = gate.geometry
         quadrant_gate = isinstance(geometry, QuadrantGrid)
         name = self.unique(f"{gate.id}_dividers") if quadrant_gate else self.names[gate.id]
@@ -234,60 +166,46 @@ class _Writer:
                 _add(operator, "gating:gateReference", reference)
         return element
 
-    def reference(self, gate: DocumentGate, target: str) -> str:
+    def reference(self, gate: PlacedGate, target: str) -> str:
         if target not in self.names:
             raise GateError(
                 "GATE_EXPORT", f"gate {gate.id!r} refers to {target!r}; expected one of {', '.join(self.names)}."
             )
         return self.names[target]
 
-    def dimensions(self, parent: ET.Element, gate: DocumentGate) -> list[ET.Element]:
+    def dimensions(self, parent: ET.Element, gate: PlacedGate) -> list[ET.Element]:
         return [self.dimension(parent, "gating:dimension", gate, dimension, {}) for dimension in gate.dimensions]
 
     def dimension(
-        self,
-        parent: ET.Element,
-        tag: str,
-        gate: DocumentGate,
-        dimension: DocumentDimension,
-        attributes: Mapping[str, str],
+        self, parent: ET.Element, tag: str, gate: PlacedGate, dimension: Dimension, attributes: Mapping[str, str]
     ) -> ET.Element:
         element = _add(parent, tag, attributes)
-        element.set(_name("gating:compensation-ref"), self.compensation(gate, dimension))
-        if dimension.scale is not None:
-            element.set(_name("gating:transformation-ref"), self.transform(dimension.scale))
-        if isinstance(dimension.channel, RatioOf):
-            reference = {"data-type:transformation-ref": self.transform(dimension.channel)}
-            _add(element, "data-type:new-dimension", reference)
+        if dimension.compensated:
+            if self.spillover is None or dimension.channel not in self.spillover.channels:
+                raise GateError(
+                    "GATE_EXPORT",
+                    f"gate {gate.id!r} is on compensated {dimension.channel}, which is in no spillover matrix.",
+                )
+            element.set(_name("gating:compensation-ref"), _MATRIX)
         else:
-            _add(element, "data-type:fcs-dimension", {"data-type:name": dimension.channel})
+            element.set(_name("gating:compensation-ref"), "uncompensated")
+        if dimension.transform is not None:
+            element.set(_name("gating:transformation-ref"), self.transform(dimension.transform))
+        _add(element, "data-type:fcs-dimension", {"data-type:name": dimension.channel})
         return element
 
-    def compensation(self, gate: DocumentGate, dimension: DocumentDimension) -> str:
-        reference, channel = dimension.compensation, dimension.channel
-        if reference in {UNCOMPENSATED, FROM_FILE}:
-            return reference
-        matrix = self.matrices.get(reference)
-        names = (channel.x, channel.y) if isinstance(channel, RatioOf) else (channel,)
-        if matrix is None or not {*matrix.fluorochromes, *matrix.detectors}.issuperset(names):
-            raise GateError(
-                "GATE_EXPORT", f"gate {gate.id!r} is on compensated {channel}, which is in no spillover matrix."
-            )
-        return self.matrix_names[reference]
+    def transform(self, transform: Transform) -> str:
+        if transform not in self.transforms:
+            self.transforms[transform] = self.unique(_ELEMENTS[type(transform).__name__])
+        return self.transforms[transform]
 
-    def transform(self, scale: Scale | RatioOf) -> str:
-        if scale not in self.transforms:
-            kind = scale.ratio if isinstance(scale, RatioOf) else scale.transform
-            self.transforms[scale] = self.unique(TRANSFORM_ELEMENTS[type(kind).__name__])
-        return self.transforms[scale]
-
-    def rectangle(self, element: ET.Element, gate: DocumentGate, geometry: Rectangle) -> None:
+    def rectangle(self, element: ET.Element, gate: PlacedGate, geometry: Rectangle) -> None:
         for child, low, high in zip(self.dimensions(element, gate), geometry.minima, geometry.maxima, strict=True):
             for end, bound in (("min", low), ("max", high)):
                 if bound is not None:
                     child.set(_name(f"gating:{end}"), repr(float(bound)))
 
-    def ellipsoid(self, element: ET.Element, gate: DocumentGate, geometry: Ellipsoid) -> None:
+    def ellipsoid(self, element: ET.Element, gate: PlacedGate, geometry: Ellipsoid) -> None:
         self.dimensions(element, gate)
         _add_coordinates(_add(element, "gating:mean"), geometry.mean)
         covariance = _add(element, "gating:covarianceMatrix")
@@ -297,7 +215,7 @@ class _Writer:
                 _add(row, "gating:entry", {"data-type:value": repr(float(value))})
         _add(element, "gating:distanceSquare", {"data-type:value": repr(float(geometry.distance_square))})
 
-    def quadrants(self, element: ET.Element, gate: DocumentGate, geometry: QuadrantGrid, name: str) -> None:
+    def quadrants(self, element: ET.Element, gate: PlacedGate, geometry: QuadrantGrid, name: str) -> None:
         dividers = []
         for i, (dimension, values) in enumerate(zip(gate.dimensions, geometry.dividers, strict=True), start=1):
             dividers.append(self.unique(f"{name}_{i}"))
@@ -315,7 +233,7 @@ class _Writer:
                 raise GateError("GATE_EXPORT", f"quadrant {cell.id!r} is everywhere; expected a place in a dimension.")
 
 
-def _check(gate: DocumentGate) -> None:
+def _check(gate: PlacedGate) -> None:
     """Refuse a gate whose parts do not belong together."""
     geometry = gate.geometry
     if not isinstance(geometry, _GEOMETRIES[gate.kind]):
@@ -330,18 +248,12 @@ def _check(gate: DocumentGate) -> None:
         raise GateError("GATE_EXPORT", f"gate {gate.id!r} has operands {gate.operands} that are not its geometry's.")
 
 
-def _transformation(scale: Scale | RatioOf, name: str) -> ET.Element:
-    kind = scale.ratio if isinstance(scale, RatioOf) else scale.transform
-    wrapper = _element("transforms:transformation", {"transforms:id": name})
-    for attribute, bound in (("boundMin", scale.bound_min), ("boundMax", scale.bound_max)):
-        if bound is not None:
-            wrapper.set(_name(f"transforms:{attribute}"), repr(float(bound)))
-    parameters = {f"transforms:{f.name}": repr(float(getattr(kind, f.name))) for f in fields(kind)}
-    element = _add(wrapper, f"transforms:{TRANSFORM_ELEMENTS[type(kind).__name__]}", parameters)
-    if isinstance(scale, RatioOf):
-        for channel in (scale.x, scale.y):
-            _add(element, "data-type:fcs-dimension", {"data-type:name": channel})
-    return wrapper
+def _populations(gates: Iterable[PlacedGate]) -> Iterable[str]:
+    for gate in gates:
+        if isinstance(gate.geometry, QuadrantGrid):
+            yield from (cell.id for cell in gate.geometry.cells)
+        else:
+            yield gate.id
 
 
 def _inside(low: float | None, high: float | None) -> float:
@@ -360,16 +272,11 @@ def _add_coordinates(parent: ET.Element, values: Iterable[float]) -> None:
         _add(parent, "gating:coordinate", {"data-type:value": repr(float(value))})
 
 
-def _add_info(
-    parent: ET.Element,
-    info: Mapping[str, str],
-    attributes: Mapping[str, str] | None = None,
-    tag: str = "tregflow:gate",
-) -> ET.Element:
+def _add_info(parent: ET.Element, info: Mapping[str, str], attributes: Mapping[str, str] | None = None) -> ET.Element:
     """Add a `custom_info` element: one entry per key."""
     element = _add(parent, "data-type:custom_info")
     if attributes:
-        _add(element, tag, {key: _text(value) for key, value in attributes.items()})
+        _add(element, "tregflow:gate", {key: _text(value) for key, value in attributes.items()})
     for key, value in info.items():
         _add(element, "tregflow:info", {"key": _text(key)}).text = _text(value)
     return element
@@ -382,7 +289,7 @@ def _text(value: str) -> str:
 
 def _name(qualified: str) -> str:
     prefix, _, local = qualified.rpartition(":")
-    return f"{{{NAMESPACES[prefix]}}}{local}" if prefix else local
+    return f"{{{_PREFIXES[prefix]}}}{local}" if prefix else local
 
 
 def _element(tag: str, attributes: Mapping[str, str] | None = None) -> ET.Element:

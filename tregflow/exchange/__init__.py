@@ -1,1 +1,0 @@
-"""Gates to and from other programs: Gating-ML documents and FlowJo workspaces."""
